@@ -1,0 +1,5 @@
+"""`python -m anyloom.agent` is the `anyloom` command."""
+
+from .cli import entry
+
+entry()

@@ -1,0 +1,63 @@
+"""`anyloom train planner` and `anyloom eval planner`: how the planner's weights were made and measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...core.errors import SettingsError
+from .options import settings_from, shared
+
+
+@click.group()
+def train() -> None:
+    """Train the models that ship with anyloom (needs the extra `train`)."""
+
+
+@train.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where checkpoints, log and adapter go.")
+@click.option("--steps", type=click.IntRange(1), default=700, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+@shared
+def planner(out: Path, steps: int, seed: int, resume: bool, **flags: Any) -> None:
+    """Train the local planner: LoRA on SmolLM2-135M over synthetic tool lists and requests."""
+    _needs("peft", "yaml")
+    from ...core.smollm import smollm_folder
+    from ...core.weights import Weights
+    from ...training.planner.train import Recipe, train
+
+    settings = settings_from(flags)
+    base = smollm_folder(Weights(settings.cache_dir, offline=settings.offline))
+    device = "cpu" if settings.device == "auto" else settings.device
+    adapter = train(base, out, Recipe(steps=steps, seed=seed), resume=resume, device=device, say=click.echo)
+    click.echo(f"The adapter is in {adapter}; measure it with `anyloom eval planner --adapter {adapter}`.")
+
+
+@click.group("eval")
+def evaluate() -> None:
+    """Measure models on held-out data."""
+
+
+@evaluate.command("planner")
+@click.option("--adapter", type=click.Path(path_type=Path, exists=True), help="An adapter folder; the shipped one otherwise.")
+@click.option("--requests", type=click.Path(path_type=Path, exists=True), multiple=True, help="Test sets; the repository's otherwise.")
+@click.option("--show", is_flag=True, help="Print every request that went wrong.")
+@shared
+def eval_planner(adapter: Path | None, requests: tuple[Path, ...], show: bool, **flags: Any) -> None:
+    """Exact plans on pocket requests, node and edge F1 on TaskBench-form requests, and seconds per plan."""
+    from ...training.planner.evaluate import evaluate as measure
+
+    measure(settings_from(flags), adapter, requests, show=show, say=click.echo)
+
+
+def _needs(*modules: str) -> None:
+    import importlib.util
+
+    if missing := [m for m in modules if importlib.util.find_spec(m) is None]:
+        raise SettingsError(f"Training needs {', '.join(missing)}: pip install 'anyloom[train]'.")
+
+
+COMMANDS = (train, evaluate)

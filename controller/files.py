@@ -1,0 +1,42 @@
+"""Which files a request may use: those attached, and, for planning alone, those it names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from ..core.errors import InputError
+
+KINDS = {
+    "image": "png jpg jpeg webp gif bmp tif tiff heic",
+    "audio": "wav mp3 flac ogg opus m4a aac wma",
+    "video": "mp4 webm mov mkv avi m4v mpg mpeg",
+    "text": "txt md json csv log srt html xml yaml rtf",
+}
+MODALITY = {extension: kind for kind, extensions in KINDS.items() for extension in extensions.split()}
+_EXTENSIONS = "|".join(sorted(MODALITY, key=len, reverse=True))
+_QUOTED = re.compile(rf"""['"`]([^'"`/\n]{{1,60}}\.(?:{_EXTENSIONS}))['"`]""", re.I)
+_BARE = re.compile(rf"(?<![\w/.:-])([\w-][\w.-]*\.(?:{_EXTENSIONS}))(?![\w/])", re.I)
+
+
+def modality_of(name: str) -> str:
+    """The modality that a file name promises; InputError for an extension that says nothing."""
+    extension = PurePosixPath(name).suffix.lower().lstrip(".")
+    if extension not in MODALITY:
+        raise InputError(f"'{name}' has no extension of a text, image, audio or video file; rename or convert it.")
+    return MODALITY[extension]
+
+
+def named_files(text: str, attached: Iterable[str] = ()) -> dict[str, str]:
+    """Name -> modality: the attached names first, then those that the text names, in order."""
+    files = {name: modality_of(name) for name in attached}
+    quoted = [(m.start(1), m.group(1)) for m in _QUOTED.finditer(text)]
+    covered = [(start, start + len(name)) for start, name in quoted]
+    bare = [
+        (m.start(1), m.group(1)) for m in _BARE.finditer(text) if not any(a <= m.start(1) < b for a, b in covered)
+    ]
+    for _, name in sorted(quoted + bare):
+        if name not in files and not name.lower().startswith("www."):
+            files[name] = modality_of(name)
+    return files

@@ -1,0 +1,176 @@
+"""The local controller: SmolLM2-135M with anyloom's planner adapter. No key, no network, CPU.
+
+Plans are decoded line by line in the plan language (`language.py`) under a grammar that is rebuilt
+after each line, so that they always parse and always type-check. Answers are put together from the
+results by a template, since a model of this size cannot be trusted not to invent; small talk is
+answered by the model itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import PlanError
+from ..prompts import load
+from ..tools.contracts import Tool
+from . import language
+from .base import Controller, Outcome, PlanRequest
+from .plan import Plan
+
+PLANNER = "pkg:anyloom.weights/planner"
+MAX_LINE_TOKENS = 400
+
+
+class LocalController(Controller):
+    """SmolLM2-135M as planner, chooser and small-talker. `open_lm(adapter)` returns a loaded SmolLM."""
+
+    name = "local"
+
+    def __init__(self, open_lm: Callable[[str | None], Any], max_tasks: int = 16):
+        self._open = open_lm
+        self.max_tasks = max_tasks
+        self._calls = 0
+        self._seconds = 0.0
+        self._tokens = 0
+
+    async def plan(self, request: PlanRequest, tools: Sequence[Tool]) -> Plan:
+        """Decodes a plan over exactly these tools."""
+        return await asyncio.to_thread(self.plan_now, request, tools)
+
+    def plan_now(self, request: PlanRequest, tools: Sequence[Tool]) -> Plan:
+        """`plan` in this thread."""
+        started = time.perf_counter()
+        text = self.decode(request, tools)
+        self._calls += 1
+        self._seconds += time.perf_counter() - started
+        return language.read(text, {t.name: t for t in tools}, request.files)
+
+    def decode(self, request: PlanRequest, tools: Sequence[Tool]) -> str:
+        """The plan in the plan language."""
+        from ..core.smollm import Grammar
+
+        session = self._open(PLANNER).session(language.prefix(tools))
+        session.feed(language.question(request.text, request.files))
+        by_name = {t.name: t for t in tools}
+        outputs: list[str] = []
+        written = ""
+        while True:
+            grammar = language.line_grammar(
+                tools, request.text, request.files, outputs, last=len(outputs) >= self.max_tasks
+            )
+            line = session.sample(Grammar.lark(grammar), max_tokens=MAX_LINE_TOKENS)
+            self._tokens += len(line) // 4
+            written += line
+            if line.strip() in (language.END, language.NONE, language.UNABLE):
+                return written
+            if not line.endswith("\n"):
+                raise PlanError("The local planner did not finish its plan; say the request in fewer words.")
+            outputs.append(by_name[line.split(": ", 1)[1].split("(", 1)[0]].output)
+
+    async def repair(
+        self, request: PlanRequest, tools: Sequence[Tool], plan: Plan, problems: Sequence[str]
+    ) -> Plan:
+        """The local model cannot use an explanation: the problems stand."""
+        raise PlanError(f"This cannot be done as asked: {'; '.join(problems)}.", tuple(problems))
+
+    async def choose(self, task: str, cards: Mapping[str, str]) -> str:
+        """The expert whose name the model finds likeliest after its cards."""
+        prompt = load("choose").render(task=task, cards="\n".join(f"{n}: {c}" for n, c in cards.items()))
+
+        def pick() -> str:
+            session = self._open(None).session("")
+            session.feed(f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n")
+            scores = session.score(list(cards))
+            return max(zip(scores, cards, strict=True))[1]
+
+        self._calls += 1
+        return await asyncio.to_thread(pick)
+
+    async def answer(
+        self, request: PlanRequest, plan: Plan, outcomes: Sequence[Outcome]
+    ) -> AsyncIterator[str]:
+        """The results in words, or a reply by the model when there was nothing to run."""
+        if plan:
+            for piece in summary(plan, outcomes):
+                yield piece
+            return
+        async for piece in self._reply(request):
+            yield piece
+
+    async def _reply(self, request: PlanRequest) -> AsyncIterator[str]:
+        turns = "".join(
+            f"<|im_start|>user\n{language.speakable(t.request)}<|im_end|>\n<|im_start|>assistant\n"
+            f"{language.speakable(t.answer)}<|im_end|>\n"
+            for t in request.history[-3:]
+        )
+        prompt = f"{turns}<|im_start|>user\n{language.speakable(request.text)}<|im_end|>\n<|im_start|>assistant\n"
+        system = f"<|im_start|>system\n{load('reply').render()}<|im_end|>\n"
+        self._calls += 1
+        async for piece in _stream(lambda put, stop: self._say(system, prompt, put, stop)):
+            yield piece
+
+    def _say(self, system: str, prompt: str, put: Callable[[str], None], stop: threading.Event) -> None:
+        session = self._open(None).session(system)
+        session.feed(prompt)
+        session.sample(None, max_tokens=160, stop=("<|im_end|>",), on_token=put, should_stop=stop.is_set)
+
+    def usage(self) -> dict[str, Any]:
+        """Model calls, seconds spent planning, and about how many tokens were written."""
+        return {"model_calls": self._calls, "plan_seconds": round(self._seconds, 3), "plan_tokens": self._tokens}
+
+
+async def _stream(work: Callable[[Callable[[str], None], threading.Event], None]) -> AsyncIterator[str]:
+    """Runs `work(put, stop)` in a thread and yields what it puts; stops it when the reader goes away."""
+    pieces: queue.Queue[str | BaseException | None] = queue.Queue()
+    stop = threading.Event()
+
+    def run() -> None:
+        try:
+            work(pieces.put, stop)
+            pieces.put(None)
+        except BaseException as e:  # handed to the reader, whatever it is
+            pieces.put(e)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        while (piece := await asyncio.to_thread(pieces.get)) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+    finally:
+        stop.set()
+
+
+def summary(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
+    """What the results are, in plan order: every file that was made, and each text nobody read further.
+
+    Says nothing that no result shows; names files exactly as they are stored.
+    """
+    sinks = set(plan.sinks())
+    parts = []
+    for o in outcomes:
+        made = [a for a in o.artifacts if a.modality != "text"]
+        if o.error:
+            parts.append(f"{o.task} failed: {o.error}")
+        elif made:
+            parts += [f"{o.task} made [{a.name}]({a.name})." for a in made]
+        elif o.id in sinks:
+            parts.append(o.text.strip() or f"{o.task} found nothing.")
+    return ["\n\n".join(parts) + "\n"] if parts else ["Nothing came of it.\n"]
+
+
+def open_local(weights: Any, cache_dir: Path, max_tasks: int = 16) -> LocalController:
+    """The local controller on weights that are fetched when first needed."""
+
+    def open_lm(adapter: str | None) -> Any:
+        from ..core.smollm import open_smollm
+
+        return open_smollm(weights, adapter=adapter, cache_dir=cache_dir)
+
+    return LocalController(open_lm, max_tasks)

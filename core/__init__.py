@@ -1,0 +1,1 @@
+"""What every part of anyloom shares: artifacts, errors, settings, weights, plugins, events."""

@@ -1,0 +1,239 @@
+"""Settings: flags > environment (ANYLOOM_*) > settings file > defaults. The only reader of the environment.
+
+    settings = load_settings({"policy": "fastest"})
+    origins(settings)            # {"policy": "flag", "memory": "ANYLOOM_MEMORY", ...}
+
+The file is `config.toml` in the user's configuration folder, or the one ANYLOOM_CONFIG names. Keys
+are the fields below; limits stand in a table `[limits]`, or in ANYLOOM_LIMITS_IMAGE_PIXELS and so on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import SettingsError, nearest
+from .media import Limits
+
+UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def _default_data() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("anyloom"))
+
+
+def _default_cache() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("anyloom"))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set. Sizes in bytes, times in seconds."""
+
+    profile: str = "pocket"
+    controller: str = "local"
+    policy: str = "best"
+    pinned: Mapping[str, str] = field(default_factory=dict)
+    data_dir: Path = field(default_factory=_default_data)
+    cache_dir: Path = field(default_factory=_default_cache)
+    memory: int = 2_684_354_560
+    device: str = "auto"
+    seed: int = 0
+    task_timeout: float = 600.0
+    retries: int = 2
+    max_tasks: int = 16
+    offline: bool = False
+    result_cache: bool = True
+    limits: Limits = field(default_factory=Limits)
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+
+def _one_of(*names: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in names:
+            raise ValueError(f"one of {', '.join(names)}{nearest(str(value), list(names))}")
+        return str(value)
+
+    return parse
+
+
+def _whole(low: int, high: int = 2**63) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not re.fullmatch(r"-?\d+", str(value).strip()) or not low <= int(value) <= high:
+            raise ValueError(f"a whole number of at least {low}")
+        return int(value)
+
+    return parse
+
+
+def _seconds(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = 0.0
+    if isinstance(value, bool) or not 0 < number < float("inf"):
+        raise ValueError("seconds, more than 0")
+    return number
+
+
+def _switch(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("yes or no")
+
+
+def _size(value: Any) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(value).strip().lower())
+    if isinstance(value, bool) or not match or match.group(2) not in UNITS or not float(match.group(1)):
+        raise ValueError("a size such as 4GiB or 500MB")
+    return int(float(match.group(1)) * UNITS[match.group(2)])
+
+
+def _device(value: Any) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value)):
+        raise ValueError("auto, cpu, cuda or cuda:0")
+    return str(value)
+
+
+def _folder(value: Any) -> Path:
+    if not str(value).strip():
+        raise ValueError("a folder")
+    return Path(value).expanduser().absolute()
+
+
+def _pairs(value: Any) -> dict[str, str]:
+    if isinstance(value, str):
+        parts = [p.partition("=") for p in value.split(",") if p.strip()]
+        if not all(equals and tool and expert for tool, equals, expert in parts):
+            raise ValueError("tool=expert pairs, separated by commas")
+        return {tool.strip(): expert.strip() for tool, _, expert in parts}
+    if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
+        raise ValueError("a table of tool = expert")
+    return dict(value)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a name")
+    return value.strip()
+
+
+PARSERS: dict[str, Callable[[Any], Any]] = {
+    "profile": _one_of("pocket", "full"),
+    "controller": _name,
+    "policy": _one_of("fastest", "best", "pinned", "llm"),
+    "pinned": _pairs,
+    "data_dir": _folder,
+    "cache_dir": _folder,
+    "memory": _size,
+    "device": _device,
+    "seed": _whole(0, 2**31 - 1),
+    "task_timeout": _seconds,
+    "retries": _whole(0, 100),
+    "max_tasks": _whole(1, 1000),
+    "offline": _switch,
+    "result_cache": _switch,
+}
+LIMITS = tuple(f.name for f in dataclasses.fields(Limits))
+
+
+def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings in force. SettingsError names the source, the key, the value, and what is accepted."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    limits: dict[str, int] = {}
+    sources: dict[str, str] = {}
+    for source, key, value in (*_from_file(environ), *_from_environment(environ), *_from_flags(flags or {})):
+        if key.startswith("limits."):
+            limits[key[7:]] = _parse(source, key, value, _whole(1))
+        else:
+            values[key] = _parse(source, key, value, PARSERS[key])
+        sources[key] = source
+    if limits:
+        values["limits"] = dataclasses.replace(values.get("limits", Limits()), **limits)
+    return Settings(**values, sources=sources)
+
+
+def origins(settings: Settings) -> dict[str, str]:
+    """Where each value comes from: flag, a variable, a file, or default."""
+    found = {key: settings.sources.get(key, "default") for key in PARSERS}
+    return found | {k: v for k, v in settings.sources.items() if k.startswith("limits.")}
+
+
+def _parse(source: str, key: str, value: Any, parser: Callable[[Any], Any]) -> Any:
+    try:
+        return parser(value)
+    except ValueError as e:
+        raise SettingsError(f"{source}: '{key}' is {value!r}, and must be {e}.") from e
+
+
+def _known(source: str, key: str) -> str:
+    keys = [*PARSERS, *(f"limits.{k}" for k in LIMITS)]
+    if key not in keys:
+        raise SettingsError(f"{source}: there is no setting '{key}'{nearest(key, keys)}.")
+    return key
+
+
+def _from_flags(flags: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    found: list[tuple[str, str, Any]] = []
+    for key, value in flags.items():
+        if value is None:
+            continue
+        if key == "limits" and isinstance(value, Limits):
+            found += [("flag", f"limits.{k}", getattr(value, k)) for k in LIMITS]
+        else:
+            found.append(("flag", _known("flag", key), value))
+    return found
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
+    found = []
+    for name, value in environ.items():
+        if not name.startswith("ANYLOOM_") or name == "ANYLOOM_CONFIG":
+            continue
+        key = name[8:].lower()
+        key = {"data": "data_dir", "cache": "cache_dir"}.get(key, key)
+        key = f"limits.{key[7:]}" if key.startswith("limits_") else key
+        found.append((name, _known(name, key), value))
+    return found
+
+
+def _from_file(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
+    named = environ.get("ANYLOOM_CONFIG")
+    if named:
+        file = Path(named)
+        if not file.exists():
+            raise SettingsError(f"ANYLOOM_CONFIG names '{named}', and there is no such file.")
+    else:
+        import platformdirs
+
+        file = Path(platformdirs.user_config_dir("anyloom")) / "config.toml"
+        if not file.exists():
+            return []
+    import tomllib
+
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise SettingsError(f"The settings file '{file}' cannot be read: {e}.") from e
+    found: list[tuple[str, str, Any]] = []
+    for key, value in table.items():
+        if key == "limits" and isinstance(value, dict):
+            found += [(str(file), _known(str(file), f"limits.{k}"), v) for k, v in value.items()]
+        else:
+            found.append((str(file), _known(str(file), key), value))
+    return found

@@ -1,0 +1,76 @@
+"""Checkpoints: where LangGraph keeps the state of conversations, one SQLite file in the data folder.
+
+    async with open_checkpoints(data_dir / "checkpoints.sqlite") as saver:
+        graph = build_cascade(runtime, saver)
+        ... graph.astream(..., durability="sync")
+        await trim(saver, thread)
+
+WAL and a busy timeout let several processes share the file. The serializer is strict: nothing but
+plain JSON types and LangGraph's own is ever rebuilt from the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.errors import StorageError
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+BUSY_MS = 10_000
+
+
+@contextlib.asynccontextmanager
+async def open_checkpoints(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
+    """A saver on this file, closed at the end of the block. StorageError when it cannot be used."""
+    import aiosqlite
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        connection = aiosqlite.connect(file)
+        _end_with_the_program(connection)
+        db = await connection
+    except (OSError, sqlite3.Error) as e:
+        raise StorageError(_unusable(file, e)) from e
+    try:
+        try:
+            await db.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+            await db.execute("PRAGMA journal_mode=WAL")
+            saver = AsyncSqliteSaver(db, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+            await saver.setup()
+        except sqlite3.Error as e:
+            raise StorageError(_unusable(file, e)) from e
+        yield saver
+    finally:
+        await db.close()
+
+
+async def trim(saver: AsyncSqliteSaver, thread: str) -> None:
+    """Drops all but the newest checkpoint of a conversation whose run is over, so that the file stays small."""
+    await saver.setup()
+    async with saver.lock:
+        for table in ("writes", "checkpoints"):
+            await saver.conn.execute(
+                f"DELETE FROM {table} WHERE thread_id = ? AND (checkpoint_ns != '' OR checkpoint_id < "
+                "(SELECT MAX(checkpoint_id) FROM checkpoints WHERE thread_id = ? AND checkpoint_ns = ''))",
+                (thread, thread),
+            )
+        await saver.conn.commit()
+
+
+def _end_with_the_program(connection: object) -> None:
+    """An engine that nobody closed must not keep the program from ending; aiosqlite's thread would."""
+    thread = getattr(connection, "_thread", None)
+    if thread is not None:
+        thread.daemon = True
+
+
+def _unusable(file: Path, error: Exception) -> str:
+    return f"The conversations in '{file}' cannot be opened ({error}); choose another folder with --data."

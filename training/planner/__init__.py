@@ -1,0 +1,1 @@
+"""Training the local planner: phrase banks, request grammar, data, LoRA training, evaluation."""

@@ -43,6 +43,8 @@ EXTENSIONS = {
     "audio/flac": ".flac",
     "audio/ogg": ".ogg",
     "audio/mp4": ".m4a",
+    "audio/webm": ".webm",
+    "audio/x-matroska": ".mka",
     "video/mp4": ".mp4",
     "video/webm": ".webm",
     "video/quicktime": ".mov",
@@ -125,9 +127,7 @@ class ArtifactStore:
         info = inspect_file(source, self.limits)
         return self._put(source.read_bytes(), info.modality, info.media_type, name or source.name, None)
 
-    def add_bytes(
-        self, data: bytes, media_type: str, name: str, provenance: Provenance | None = None
-    ) -> Artifact:
+    def add_bytes(self, data: bytes, media_type: str, name: str, provenance: Provenance | None = None) -> Artifact:
         """Stores what an expert made; `provenance` is embedded in the file where its format allows."""
         if not data:
             raise StorageError(f"'{name}' is empty, so it was not stored; the expert that made it is broken.")
@@ -149,6 +149,7 @@ class ArtifactStore:
         if len(sha256) < 6 or any(c not in "0123456789abcdef" for c in sha256):
             raise InputError(f"'{sha256}' is no artifact id: give at least 6 hexadecimal digits of its SHA-256.")
         found = sorted((self.root / "objects" / sha256[:2]).glob(f"{sha256[2:]}*.json"))
+        found = [f for f in found if not f.name.endswith(".data.json")]
         if not found:
             raise InputError(f"No artifact '{sha256}' in the store; `anyloom runs list` shows what was made.")
         if len(found) > 1:
@@ -188,9 +189,7 @@ class ArtifactStore:
                 return target
         raise StorageError(f"'{folder}' holds too many files called '{stem}'; choose another folder.")
 
-    def _put(
-        self, data: bytes, modality: Any, media_type: str, name: str, provenance: Provenance | None
-    ) -> Artifact:
+    def _put(self, data: bytes, modality: Any, media_type: str, name: str, provenance: Provenance | None) -> Artifact:
         digest = hashlib.sha256(data).hexdigest()
         artifact = Artifact(modality, media_type, digest, safe_name(name), len(data), provenance)
         file = self._object(digest, media_type)
@@ -198,7 +197,7 @@ class ArtifactStore:
             write_atomic(file, data)
         meta = file.with_name(digest[2:] + ".json")
         if not meta.exists():
-            write_atomic(meta, json.dumps(artifact.to_json(), ensure_ascii=False, sort_keys=True).encode())
+            write_atomic(meta, json.dumps(artifact.to_json(), ensure_ascii=False, sort_keys=True).encode(), sync=False)
         return artifact
 
     def _object(self, digest: str, media_type: str) -> Path:
@@ -211,14 +210,18 @@ class ArtifactStore:
 
 
 def safe_name(name: str) -> str:
-    """A file name without folders or control characters, at most 120 characters."""
+    """A file name without folders or control characters, at most 120 characters and 200 bytes."""
     name = name.replace("\\", "/").rsplit("/", 1)[-1]
     name = "".join(c for c in name if c.isprintable() and c not in '<>:"|?*').strip(" .")
-    return name[-120:] or "file"
+    name = name[-120:].encode()[-200:].decode(errors="ignore").strip(" .")  # file systems count bytes
+    return name or "file"
 
 
-def write_atomic(target: Path, data: bytes) -> None:
-    """Writes aside and renames; StorageError when the disk is full or the folder cannot be written."""
+def write_atomic(target: Path, data: bytes, sync: bool = True) -> None:
+    """Writes aside and renames; StorageError when the disk is full or the folder cannot be written.
+
+    Without `sync` a power cut may lose the file (never leave half of it).
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".part-")
@@ -226,12 +229,13 @@ def write_atomic(target: Path, data: bytes) -> None:
             with os.fdopen(handle, "wb") as out:
                 out.write(data)
                 out.flush()
-                os.fsync(out.fileno())
+                if sync:
+                    os.fsync(out.fileno())
             os.replace(temporary, target)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as e:
         raise StorageError(
-            f"Cannot write '{target}' ({e.strerror or e}); free some space or choose another folder with --data or --out."
+            f"Cannot write '{target}' ({e.strerror or e}); free some space or choose another folder (--data, --out)."
         ) from e

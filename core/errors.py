@@ -1,17 +1,17 @@
 """The one error tree. A message says what failed, with which value, and what to do next.
 
-    AnyloomError
-    ├── UserError            exit code 2: the user can mend it
-    │   ├── InputError       a file, a request or an option that cannot be used
-    │   ├── PlanError        no valid plan for this request
-    │   ├── UnknownName      a tool, expert, controller, run or thread that does not exist
-    │   └── SettingsError    a flag, variable or settings file with a wrong value
-    └── SystemFault          exit code 1: ours, or the machine's
-        ├── WeightsError     weights that cannot be fetched, verified or opened
-        ├── ExpertError      an expert failed (`retryable` says whether trying again can help)
-        ├── PluginError      a plugin that cannot be loaded or breaks its contract
-        └── StorageError     the data folder cannot be read or written
-    Cancelled                not an error: the user stopped the run
+AnyloomError
+├── UserError            exit code 2: the user can mend it
+│   ├── InputError       a file, a request or an option that cannot be used
+│   ├── PlanError        no valid plan for this request
+│   ├── UnknownName      a tool, expert, controller, run or thread that does not exist
+│   └── SettingsError    a flag, variable or settings file with a wrong value
+└── SystemFault          exit code 1: ours, or the machine's
+    ├── WeightsError     weights that cannot be fetched, verified or opened
+    ├── ExpertError      an expert failed (`retryable` says whether trying again can help)
+    ├── PluginError      a plugin that cannot be loaded or breaks its contract
+    └── StorageError     the data folder cannot be read or written
+Cancelled                not an error: the user stopped the run
 """
 
 

@@ -15,7 +15,10 @@ Imported lazily: needs torch.
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +31,8 @@ from .errors import InputError, WeightsError
 
 Precision = Literal["fp32", "bf16", "int8"]
 FEW = 12  # rows up to which the int8 kernel is faster than dense bfloat16
+MOST_THREADS = 2
+KEPT_PACKED = 4  # int8 copies on disk: one per model and adapter
 CHUNK = 256  # tokens of one prefill pass: activations stay in the cache, attention skips the future
 ROOM = 256  # positions a key-value buffer grows by
 
@@ -61,28 +66,89 @@ class Shape:
         return cls(
             c["hidden_size"], c["num_hidden_layers"], heads, c.get("num_key_value_heads") or heads,
             c.get("head_dim") or c["hidden_size"] // heads, c["max_position_embeddings"],
-            rope.get("rope_theta") or c.get("rope_theta", 10000.0), c["rms_norm_eps"], c.get("tie_word_embeddings", False),
+            rope.get("rope_theta") or c.get("rope_theta", 10000.0), c["rms_norm_eps"],
+            c.get("tie_word_embeddings", False),
         )  # fmt: skip
 
 
 class Matrix:
-    """One weight (out, in): dense for many rows at once and, where packed, int8 for a few."""
+    """One weight (out, in). Dense; or int8 with a scale per row, made dense when many rows first meet it."""
 
-    __slots__ = ("dense", "packed", "scale")
+    __slots__ = ("_dense", "packed", "scale")
 
-    def __init__(self, dense: Tensor, pack: bool = False):
-        self.dense = dense
-        self.packed = self.scale = None
-        if pack:
-            scale = dense.abs().amax(1, keepdim=True).float().clamp_(min=1e-8) / 127
-            self.packed = torch.mul(dense, 1 / scale).round_().to(torch.int8)
-            self.scale = scale.squeeze(1).bfloat16()
+    def __init__(self, dense: Tensor | None, packed: Tensor | None = None, scale: Tensor | None = None):
+        self._dense: Any = dense
+        self.packed: Any = packed  # with `scale`, or None: then `_dense` is there
+        self.scale: Any = scale
+
+    @classmethod
+    def pack(cls, dense: Tensor) -> Matrix:
+        """The int8 form of a dense weight."""
+        scale = (dense.abs().amax(1).float().clamp_(min=1e-8) / 127).bfloat16()
+        packed = torch.mul(dense, 1 / scale.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
+        return cls(None, packed, scale)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(n, in) -> (n, out)."""
         if self.packed is not None and x.shape[0] <= FEW:
             return torch._weight_int8pack_mm(x.bfloat16(), self.packed, self.scale).to(x.dtype)
-        return F.linear(x, self.dense)
+        if self._dense is None:
+            self._dense = self.rows(slice(None), x.dtype)
+        return F.linear(x, self._dense)
+
+    def rows(self, which: Tensor | slice, dtype: torch.dtype) -> Tensor:
+        """Some rows, dense: what an embedding looks up."""
+        if self.packed is None:
+            return self._dense[which].to(dtype)
+        return self.packed[which].to(dtype) * self.scale[which, None].to(dtype)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(out, in)."""
+        return (self._dense if self.packed is None else self.packed).shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a step of one token reads."""
+        return (self._dense if self.packed is None else self.packed).nbytes
+
+
+class Source:
+    """Where a Llama's weights come from: transformers' names in, joined matrices and norms out."""
+
+    def __init__(self, get: Callable[[str], Tensor], dtype: torch.dtype, device: str, pack: bool):
+        self.get, self.dtype, self.device, self.pack = get, dtype, device, pack
+        self.given: dict[str, Tensor] = {}  # all that was handed out, to be saved and taken up by `Packed`
+
+    def matrix(self, key: str, *names: str) -> Matrix:
+        """Weights of these names below one another."""
+        parts = [self.get(f"{n}.weight") for n in names]
+        dense = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if not self.pack:
+            return Matrix(dense.to(self.device, self.dtype))
+        made = Matrix.pack(dense)
+        self.given |= {f"{key}.packed": made.packed, f"{key}.scale": made.scale}
+        return made
+
+    def norm(self, name: str) -> Tensor:
+        """A norm's weight in float32."""
+        self.given[name] = self.get(f"{name}.weight").to(self.device, torch.float32)
+        return self.given[name]
+
+
+class Packed:
+    """A `Source` that finds everything as an earlier one handed it out."""
+
+    def __init__(self, found: dict[str, Tensor]):
+        self.found = found
+
+    def matrix(self, key: str, *names: str) -> Matrix:
+        """By its key; the names have been joined already."""
+        return Matrix(None, self.found[f"{key}.packed"], self.found[f"{key}.scale"])
+
+    def norm(self, name: str) -> Tensor:
+        """By its name."""
+        return self.found[name]
 
 
 @dataclass
@@ -108,16 +174,13 @@ class KV:
     def reserve(self, length: int) -> None:
         """Makes room for `length` positions."""
         if length > self.k.shape[2]:
-            self.k, self.v = (F.pad(t, (0, 0, 0, length + ROOM - t.shape[2])) for t in (self.k, self.v))
+            room = length + ROOM - self.k.shape[2]
+            self.k, self.v = _with_room(self.k, room), _with_room(self.v, room)
 
     def copy(self, room: int = 0) -> KV:
         """An independent copy of what is in use, with room for more."""
         new = object.__new__(KV)
-        new.k, new.v = (
-            F.pad(t[:, :, : self.length], (0, 0, 0, room)).contiguous().clone() if not room
-            else F.pad(t[:, :, : self.length], (0, 0, 0, room))
-            for t in (self.k, self.v)
-        )  # fmt: skip
+        new.k, new.v = (_with_room(t[:, :, : self.length], room) for t in (self.k, self.v))
         new.length = self.length
         return new
 
@@ -127,58 +190,119 @@ class KV:
         return self.k.nbytes + self.v.nbytes
 
 
+def _with_room(kept: Tensor, room: int) -> Tensor:
+    return torch.cat([kept, kept.new_empty(*kept.shape[:2], room, kept.shape[3])], 2)
+
+
+class Pace:
+    """Chooses how many threads work: as many as one-token steps are fastest with at present.
+
+    Beside other busy programs, threads that wait for one another at every step are ten times slower
+    than one alone. Every 32nd step tries the other number; more threads only where cores are idle.
+    """
+
+    def __init__(self, most: int):
+        self.most = most
+        self.best = most if _idle_cores() >= most - 0.5 else 1
+        self._now = self.best
+        self._seconds: dict[int, float] = {}
+        self._steps = 0
+        self._started: float | None = None
+
+    def start(self, tokens: int) -> None:
+        """Before a pass over so many tokens."""
+        self._now = self.best
+        self._started = None
+        if tokens == 1 and self.most > 1:
+            self._steps += 1
+            if self._steps % 32 in (3, 4):  # twice: the first step with other threads also starts them
+                other = 1 if self.best > 1 else self.most
+                self._now = other if other == 1 or _idle_cores() >= other - 1.5 else self.best
+            self._started = time.perf_counter() if self._steps % 32 != 3 else None
+        if torch.get_num_threads() != self._now:
+            torch.set_num_threads(self._now)
+
+    def end(self) -> None:
+        """After it."""
+        if self._started is None:
+            return
+        took, before = time.perf_counter() - self._started, self._seconds.get(self._now)
+        self._seconds[self._now] = took if before is None or self._now != self.best else 0.8 * before + 0.2 * took
+        self.best = min(self._seconds, key=self._seconds.__getitem__)
+
+
+def _idle_cores() -> float:
+    """Cores without work over the last minute (this process counts as work); all where the system does not say."""
+    return (os.cpu_count() or 1) - (os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0)
+
+
 class Llama:
     """The network. `forward` may be called from one thread at a time."""
 
-    def __init__(self, shape: Shape, get: Callable[[str], Tensor], precision: Precision, device: str):
-        self.shape = shape
-        self.device = device
-        self.precision = precision
-        self.dtype = _compute_type(precision, device)
-        pack = precision == "int8" and device == "cpu"
-
-        def matrix(*names: str) -> Matrix:
-            parts = [get(f"{n}.weight").to(device, self.dtype) for n in names]
-            return Matrix(parts[0] if len(parts) == 1 else torch.cat(parts), pack)
-
-        def norm(name: str) -> Tensor:
-            return get(f"{name}.weight").to(device, torch.float32)
-
-        self.embed = get("model.embed_tokens.weight").to(device, self.dtype)
+    def __init__(self, shape: Shape, source: Source | Packed, dtype: torch.dtype, device: str = "cpu"):
+        self.shape, self.dtype, self.device = shape, dtype, device
+        self.pace = Pace(MOST_THREADS if device == "cpu" else 1)
         self.blocks = []
         for n in range(shape.layers):
             at = f"model.layers.{n}"
             self.blocks.append(
                 Block(
-                    norm(f"{at}.input_layernorm"),
-                    matrix(*(f"{at}.self_attn.{p}_proj" for p in "qkv")),
-                    matrix(f"{at}.self_attn.o_proj"),
-                    norm(f"{at}.post_attention_layernorm"),
-                    matrix(f"{at}.mlp.gate_proj", f"{at}.mlp.up_proj"),
-                    matrix(f"{at}.mlp.down_proj"),
+                    source.norm(f"{at}.input_layernorm"),
+                    source.matrix(f"{n}.qkv", *(f"{at}.self_attn.{p}_proj" for p in "qkv")),
+                    source.matrix(f"{n}.out", f"{at}.self_attn.o_proj"),
+                    source.norm(f"{at}.post_attention_layernorm"),
+                    source.matrix(f"{n}.gate_up", f"{at}.mlp.gate_proj", f"{at}.mlp.up_proj"),
+                    source.matrix(f"{n}.down", f"{at}.mlp.down_proj"),
                 )
             )
-        self.norm = norm("model.norm")
-        self.head = Matrix(self.embed, pack) if shape.tied else matrix("lm_head")
+        self.norm = source.norm("model.norm")
+        self.embed = source.matrix("embed", "model.embed_tokens")
+        self.head = self.embed if shape.tied else source.matrix("head", "lm_head")
         self.cos, self.sin = self._rotary(2048)
 
     @classmethod
     def open(
-        cls, folder: Path, adapter: Path | None = None, device: str = "cpu", precision: Precision = "int8"
+        cls,
+        folder: Path,
+        adapter: Path | None = None,
+        device: str = "cpu",
+        precision: Precision = "int8",
+        packed: Path | None = None,
     ) -> Llama:
-        """From a folder of transformers' layout, with a peft LoRA folder merged into the weights."""
-        from safetensors import SafetensorError, safe_open
+        """From a folder of transformers' layout, with a peft LoRA folder merged into the weights.
 
-        shape = Shape.read(folder)
+        `packed` is a file that the int8 weights are kept in: the next start maps it and is ready.
+        """
+        from safetensors import SafetensorError, safe_open
+        from safetensors.torch import load_file, save_file
+
+        shape, dtype = Shape.read(folder), _compute_type(precision, device)
+        if packed and packed.exists():
+            with suppress(OSError, SafetensorError, KeyError):  # an unreadable copy is made again
+                return cls(shape, Packed(load_file(packed)), dtype)
         delta = Adapter.open(adapter) if adapter else None
+        threads = torch.get_num_threads()
+        torch.set_num_threads(Pace(MOST_THREADS).best)
         try:
             with torch.inference_mode(), safe_open(folder / "model.safetensors", "pt") as f:
                 get = f.get_tensor if delta is None else lambda name: delta.merged(name, f.get_tensor(name))
-                net = cls(shape, get, precision, device)
+                source = Source(get, dtype, device, precision == "int8" and device == "cpu")
+                net = cls(shape, source, dtype, device)
         except (OSError, SafetensorError) as e:
             raise WeightsError(f"{folder / 'model.safetensors'} cannot be opened: {e}.") from e
+        finally:
+            torch.set_num_threads(threads)
         if delta is not None:
             delta.check_all_used()
+        if packed and source.pack:
+            part = packed.with_suffix(f".{os.getpid()}.part")
+            with suppress(OSError):  # a full or read-only disk costs time at the next start, nothing else
+                packed.parent.mkdir(parents=True, exist_ok=True)
+                save_file(source.given, part)
+                part.replace(packed)
+                files = sorted(packed.parent.glob("*.safetensors"), key=lambda f: f.stat().st_mtime)
+                for old in files[:-KEPT_PACKED]:
+                    old.unlink()
         return net
 
     @property
@@ -188,12 +312,11 @@ class Llama:
 
     def bytes_per_token(self) -> int:
         """Bytes of weights that decoding one token reads."""
-        matrices = [m for b in self.blocks for m in (b.qkv, b.out, b.gate_up, b.down)] + [self.head]
-        return sum((m.dense if m.packed is None else m.packed).nbytes for m in matrices)
+        return sum(m.nbytes for b in self.blocks for m in (b.qkv, b.out, b.gate_up, b.down)) + self.head.nbytes
 
     def kv(self, room: int) -> KV:
         """An empty key-value buffer."""
-        return KV(self.shape, room + ROOM, self.embed)
+        return KV(self.shape, room + ROOM, self.cos)
 
     def forward(self, ids: Sequence[int], kv: KV, every: bool = False) -> Tensor:
         """Reads `ids` after what `kv` holds and extends it.
@@ -203,18 +326,21 @@ class Llama:
         """
         end = kv.length + len(ids)
         if end > self.shape.positions:
-            raise InputError(f"The text is {end} tokens long and the local model reads {self.shape.positions}; shorten it.")
+            most = self.shape.positions
+            raise InputError(f"The text is {end} tokens long and the local model reads {most}; shorten it.")
         while end > self.cos.shape[0]:
             self.cos, self.sin = self._rotary(min(2 * self.cos.shape[0], self.shape.positions))
         kv.reserve(end)
         kept = []
         for start in range(0, len(ids), CHUNK):
+            self.pace.start(len(ids))
             hidden = self._read(torch.tensor(ids[start : start + CHUNK], device=self.device), kv)
             if every:
                 kept.append(hidden)
         last = torch.cat(kept) if every else hidden[-1:]
         x = F.rms_norm(last, (self.shape.width,), self.norm, self.shape.eps).to(self.dtype)
         logits = self.head(x).float()
+        self.pace.end()
         return logits if every else logits[0]
 
     def _read(self, ids: Tensor, kv: KV) -> Tensor:
@@ -226,7 +352,7 @@ class Llama:
         if n > 1:  # query rows are (group, n): the heads that share keys stand below one another
             mask = torch.ones(n, end, dtype=torch.bool, device=self.device).tril_(past)
             mask = mask.repeat(group, 1)
-        h = self.embed[ids].float()
+        h = self.embed.rows(ids, torch.float32)
         for b, k, v in zip(self.blocks, kv.k, kv.v, strict=True):
             x = F.rms_norm(h, (s.width,), b.norm1, s.eps).to(self.dtype)
             qkv = b.qkv(x).view(n, qk_heads + s.kv_heads, s.head)
@@ -276,7 +402,8 @@ class Adapter:
         odd = [k for k in ("use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "lora_bias") if config.get(k)]
         odd += [k for k in weights if ".lora_A." not in k and ".lora_B." not in k]
         if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or odd:
-            raise WeightsError(f"The adapter in {folder} is no plain LoRA ({', '.join(odd[:3]) or config.get('peft_type')}).")
+            why = ", ".join(odd[:3]) or config.get("peft_type")
+            raise WeightsError(f"The adapter in {folder} is no plain LoRA ({why}); save it as one.")
         rank = config["r"]
         scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
         return cls(folder, scale, weights)

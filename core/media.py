@@ -2,13 +2,16 @@
 
     info = inspect_file(path, Limits())      # MediaInfo(modality, media_type, facts), or InputError
 
-Names are not believed. Headers are read before anything is decoded, so that a picture of gigapixels
-is refused for what it says of itself.
+Names are not believed (only text that calls itself Markdown or JSON is). Headers are read before
+anything is decoded, so that a picture of gigapixels is refused for what it says of itself.
 """
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +21,23 @@ from .errors import InputError
 ACCEPTED = "PNG, JPEG, WebP, GIF, BMP; WAV, MP3, FLAC, OGG, M4A; MP4, WebM, MOV, MKV, AVI; UTF-8 text"
 _FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif", "BMP": "image/bmp"}
 _REFUSED = (
-    (b"%PDF", "is a PDF; turn its pages into PNG pictures first"),
+    (b"%PDF-", "is a PDF; turn its pages into PNG pictures first"),
     (b"PK\x03\x04", "is a ZIP archive or office document; unpack or export it first"),
     (b"\x1f\x8b", "is a compressed archive; unpack it first"),
+    (b"7z\xbc\xaf", "is a compressed archive; unpack it first"),
+    (b"Rar!\x1a", "is a compressed archive; unpack it first"),
+    (b"II*\x00", "is a TIFF picture; convert it to PNG first"),
+    (b"MM\x00*", "is a TIFF picture; convert it to PNG first"),
     (b"\x7fELF", "is a program"),
     (b"MZ", "is a program"),
 )
+_SIMPLE = {
+    "wav": "audio/wav", "mp3": "audio/mpeg", "flac": "audio/flac", "ogg": "audio/ogg", "avi": "video/x-msvideo",
+}  # fmt: skip
+_STILL_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"avis")  # pictures in an MP4's clothes
+_HEAD = 4096
+# What ffmpeg may take the file for, so that a crafted one cannot make it read playlists or open addresses.
+_OPEN = {"protocol_whitelist": "file", "format_whitelist": "wav,mp3,flac,ogg,avi,matroska,webm,mov,mp4,m4a,aac"}
 
 
 @dataclass(frozen=True)
@@ -50,14 +64,29 @@ def inspect_file(path: Path, limits: Limits) -> MediaInfo:
     """Opens the file as far as needed to know it can be used. InputError in one sentence otherwise."""
     path = Path(path)
     head = _head(path, limits)
+    if head.startswith(b"%PDF-") or not _reads_as_text(head):  # "BMW is ..." is no bitmap, whatever it begins with
+        _refuse_known(path.name, head)
+        if _is_image(head):
+            return _image(path, limits)
+        if _is_media(head):
+            return _media(path, limits, head)
+    return _text(path, limits)
+
+
+def _reads_as_text(head: bytes) -> bool:
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # a character cut at the end is no fault
+    except UnicodeDecodeError:
+        return False
+    return not re.search(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]", text)
+
+
+def _refuse_known(name: str, head: bytes) -> None:
     for magic, reason in _REFUSED:
         if head.startswith(magic):
-            raise InputError(f"'{path.name}' {reason} (accepted: {ACCEPTED}).")
-    if _is_image(head):
-        return _image(path, limits)
-    if _is_media(head):
-        return _media(path, limits)
-    return _text(path, limits)
+            raise InputError(f"'{name}' {reason} (accepted: {ACCEPTED}).")
+    if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS:
+        raise InputError(f"'{name}' is a HEIC or AVIF picture; convert it to JPEG or PNG first (accepted: {ACCEPTED}).")
 
 
 def _head(path: Path, limits: Limits) -> bytes:
@@ -68,7 +97,7 @@ def _head(path: Path, limits: Limits) -> bytes:
         if not path.is_file():
             raise InputError(f"'{path}' is no ordinary file.")
         with open(path, "rb") as file:
-            head = file.read(64)
+            head = file.read(_HEAD)
     except FileNotFoundError as e:
         raise InputError(f"There is no file '{path}'.") from e
     except (OSError, ValueError) as e:
@@ -90,7 +119,7 @@ def _is_media(head: bytes) -> bool:
     return (
         (head[:4] == b"RIFF" and head[8:12] in (b"WAVE", b"AVI "))
         or head.startswith((b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3"))
-        or (head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0)
+        or (head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0 and head[1] & 0x06 in (2, 4))
         or head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free")
     )
 
@@ -105,32 +134,42 @@ def _image(path: Path, limits: Limits) -> MediaInfo:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=tuple(_FORMATS)) as image:
                 width, height = image.size
-                if width * height * getattr(image, "n_frames", 1) > limits.image_pixels:
-                    raise InputError(
-                        f"'{path.name}' has {width} x {height} pixels; the limit is {limits.image_pixels / 1e6:g} million."
-                    )
-                media_type = _FORMATS[image.format or ""]
+                _within(path.name, width, height, 1, limits)
+                # Phones write JPEGs with a second picture behind the first (MPO); that one is never opened.
+                media_type = "image/jpeg" if image.format == "MPO" else _FORMATS[image.format or ""]
+                if image.format != "MPO":
+                    _within(path.name, width, height, getattr(image, "n_frames", 1), limits)
                 image.load()
     except InputError:
         raise
     except Image.DecompressionBombError as e:
-        raise InputError(f"'{path.name}' has too many pixels; the limit is {limits.image_pixels / 1e6:g} million.") from e
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, KeyError) as e:
+        raise InputError(f"'{path.name}' has too many pixels ({_reason(e)}).") from e
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, KeyError, EOFError) as e:
         raise InputError(f"'{path.name}' is a broken or truncated picture: {_reason(e)}.") from e
     return MediaInfo("image", media_type, {"width": width, "height": height})
 
 
-def _media(path: Path, limits: Limits) -> MediaInfo:
+def _within(name: str, width: int, height: int, frames: int, limits: Limits) -> None:
+    if width * height * frames > limits.image_pixels:
+        many = f"{frames} frames of " if frames > 1 else ""
+        most = f"{limits.image_pixels / 1e6:g} million"
+        raise InputError(f"'{name}' has {many}{width} x {height} pixels; the limit is {most}.")
+
+
+def _media(path: Path, limits: Limits, head: bytes) -> MediaInfo:
     import av
 
+    _riff_is_whole(path, head)
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(f"file:{path.absolute()}", metadata_errors="ignore", options=_OPEN) as container:
             pictures = [s for s in container.streams.video if not _is_cover(s)]
-            stream = pictures[0] if pictures else next(iter(container.streams.audio), None)
+            stream: Any = pictures[0] if pictures else next(iter(container.streams.audio), None)
             if stream is None:
                 raise InputError(f"'{path.name}' holds neither sound nor moving pictures.")
             kind = "video" if pictures else "audio"
-            media_type = _container_type(container.format.name, kind, path)
+            if stream.codec_context is None:
+                raise InputError(f"'{path.name}' holds {kind} in a coding that is not known here; convert it first.")
+            media_type = _container_type(container.format.name, kind, path.name, head)
             seconds = _duration(container, stream)
             longest = limits.video_seconds if pictures else limits.audio_seconds
             if seconds is not None and seconds > longest:
@@ -138,8 +177,7 @@ def _media(path: Path, limits: Limits) -> MediaInfo:
             facts: dict[str, Any] = {"seconds": seconds}
             if pictures:
                 facts |= {"width": stream.width, "height": stream.height}
-                if stream.width * stream.height > limits.image_pixels:
-                    raise InputError(f"'{path.name}' has frames of {stream.width} x {stream.height}, more than allowed.")
+                _within(path.name, stream.width, stream.height, 1, limits)
             last = _play(container, stream, longest, path.name)
             _whole_enough(path.name, seconds, last)
             facts["seconds"] = seconds if seconds is not None else last
@@ -172,8 +210,21 @@ def _whole_enough(name: str, announced: float | None, found: float) -> None:
         raise InputError(f"'{name}' is truncated: it announces {announced:.1f} seconds and holds {found:.1f}.")
 
 
+def _riff_is_whole(path: Path, head: bytes) -> None:
+    """WAV and AVI say their size at the start; ffmpeg plays what is left of one that was cut off."""
+    announced = int.from_bytes(head[4:8], "little") + 8
+    there = os.stat(path).st_size
+    live = announced >= 0x7FFFF000  # written to a pipe: the size was not known
+    if head[:4] == b"RIFF" and not live and there < 0.98 * announced:
+        raise InputError(
+            f"'{path.name}' is a broken or truncated sound or video file: "
+            f"it announces {announced} bytes and holds {there}."
+        )
+
+
 def _is_cover(stream: Any) -> bool:
-    return bool(int(stream.disposition) & 0x400) or stream.codec_context.name in ("mjpeg", "png") and stream.frames <= 1
+    """A cover picture inside a sound file; ffmpeg marks those (AV_DISPOSITION_ATTACHED_PIC)."""
+    return bool(int(stream.disposition) & 0x400)
 
 
 def _duration(container: Any, stream: Any) -> float | None:
@@ -182,39 +233,57 @@ def _duration(container: Any, stream: Any) -> float | None:
     return container.duration / 1_000_000 if container.duration else None
 
 
-def _container_type(name: str, kind: str, path: Path) -> str:
-    known = {"wav": "wav", "mp3": "mpeg", "flac": "flac", "ogg": "ogg", "avi": "x-msvideo"}
-    for key, subtype in known.items():
-        if name == key:
-            return f"{kind}/{subtype}"
-    if "matroska" in name or "webm" in name:
-        return f"{kind}/webm" if kind == "video" and path.suffix.lower() != ".mkv" else f"{kind}/x-matroska"
-    if "mp4" in name or "mov" in name:
-        return f"{kind}/quicktime" if path.suffix.lower() == ".mov" else f"{kind}/mp4"
-    raise InputError(f"'{path.name}' is of the kind '{name}', which is not accepted (accepted: {ACCEPTED}).")
+def _container_type(found: str, kind: str, name: str, head: bytes) -> str:
+    """The media type, by ffmpeg's name of the container and what the file's head says of itself."""
+    if _SIMPLE.get(found, "").startswith(f"{kind}/"):
+        return _SIMPLE[found]
+    if "matroska" in found:
+        return f"{kind}/webm" if b"webm" in head[:64] else f"{kind}/x-matroska"
+    if "mov" in found:
+        apple = head[4:8] != b"ftyp" or head[8:12] == b"qt  "
+        return "video/quicktime" if apple and kind == "video" else f"{kind}/mp4"
+    raise InputError(f"'{name}' is {kind} of the kind '{found}', which is not accepted (accepted: {ACCEPTED}).")
 
 
 def _text(path: Path, limits: Limits) -> MediaInfo:
-    data = path.read_bytes()
-    if len(data) > 4 * limits.text_characters:
-        raise InputError(f"'{path.name}' is longer than the {limits.text_characters} characters allowed.")
+    most = 4 * limits.text_characters
+    with path.open("rb") as file:
+        data = file.read(most + 1)
     try:
-        text = data.decode("utf-8")
+        text = codecs.getincrementaldecoder("utf-8")().decode(data, final=len(data) <= most)
     except UnicodeDecodeError as e:
-        raise InputError(f"'{path.name}' is of no kind that is accepted ({ACCEPTED}).") from e
+        raise InputError(_no_kind(path.name, data)) from e
     if "\x00" in text:
-        raise InputError(f"'{path.name}' is of no kind that is accepted ({ACCEPTED}).")
-    start = text.lstrip("\ufeff \t\r\n")[:400].lower()
-    if start.startswith("<svg") or (start.startswith("<?xml") and "<svg" in start):
+        raise InputError(_no_kind(path.name, data))
+    start = text[:_HEAD].lstrip("\ufeff \t\r\n").lower()
+    if start.startswith(("<svg", "<!doctype svg")) or (start.startswith(("<?xml", "<!--")) and "<svg" in start):
         raise InputError(f"'{path.name}' is an SVG drawing; convert it to PNG first.")
     if len(text) > limits.text_characters:
-        raise InputError(f"'{path.name}' has {len(text)} characters; the limit is {limits.text_characters}.")
-    if not text.strip():
+        raise InputError(f"'{path.name}' has more than {limits.text_characters} characters, which is the limit.")
+    if not text.replace("\ufeff", "").strip():
         raise InputError(f"'{path.name}' holds no text, only blanks.")
-    kinds = {".md": "text/markdown", ".json": "application/json"}
-    return MediaInfo("text", kinds.get(path.suffix.lower(), "text/plain"), {"characters": len(text)})
+    return MediaInfo("text", _text_type(path, text), {"characters": len(text)})
+
+
+def _no_kind(name: str, data: bytes) -> str:
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    cure = "; if it is text, save it as UTF-8" if wide or b"\x00" not in data else ""
+    return f"'{name}' is of no kind that is accepted ({ACCEPTED}){cure}."
+
+
+def _text_type(path: Path, text: str) -> str:
+    """Markdown looks like any text, so its name decides; JSON has to parse as well."""
+    if path.suffix.lower() == ".json":
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            return "text/plain"
+        return "application/json"
+    return "text/markdown" if path.suffix.lower() == ".md" else "text/plain"
 
 
 def _reason(error: BaseException) -> str:
-    text = str(getattr(error, "strerror", None) or error).split("\n")[0].split(": '/")[0].strip()
+    """What went wrong, without the folders of this machine."""
+    text = str(getattr(error, "strerror", None) or error).split("\n")[0]
+    text = re.sub(r"(: | file )?'/[^']*'", "", text).strip()
     return text.rstrip(".")[:120] or type(error).__name__

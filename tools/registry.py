@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 TOOL_GROUP = "anyloom.tools"
 EXPERT_GROUP = "anyloom.experts"
-OWN = "anyloom."
 
 
 class Registry:
@@ -86,7 +85,7 @@ class Registry:
         return tuple(self._experts.values())
 
     def experts(self, tool: str) -> tuple[type[Expert], ...]:
-        """The profile's experts for this tool, usable or not; `selection.rank` sorts that out. UnknownName: no such tool."""
+        """The profile's experts for this tool, usable or not: `rank` sorts that out. UnknownName: no such tool."""
         name = self.tool(tool).name
         return tuple(e for e in self._of_profile() if e.tool.name == name)
 
@@ -138,7 +137,7 @@ class Registry:
         known = self._tools.get(tool.name)
         if known is not None and known != tool:
             raise PluginError(
-                f"The tool '{tool.name}' ({tool.signature()}) clashes with the one that is known ({known.signature()}); rename it."
+                f"The tool '{tool.name}' ({tool.signature()}) is not the known one ({known.signature()}); rename it."
             )
         self._tools[tool.name] = tool
 
@@ -148,7 +147,8 @@ class Registry:
         if known is expert:
             return
         if known is not None:
-            raise PluginError(f"The expert name '{expert.name}' is taken by {known.__module__}.{known.__qualname__}; rename one.")
+            owner = f"{known.__module__}.{known.__qualname__}"
+            raise PluginError(f"The expert name '{expert.name}' is taken by {owner}; rename one.")
         self._add_tool(expert.tool)
         self._experts[expert.name] = expert
 

@@ -17,7 +17,7 @@ import contextlib
 import itertools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -134,9 +134,8 @@ class Residency:
         expert = seat.expert
         try:
             on_load()
-            paths = {uri: self._weights.resolve(uri) for uri in expert.card.weights}
             instance = expert()
-            instance.load(pick_device(expert, self.device), paths)
+            instance.load(pick_device(expert, self.device), fetch(expert, self._weights))
             seat.instance = instance
         except BaseException as e:
             with self._changed:
@@ -166,6 +165,16 @@ class Residency:
         self._changed.notify_all()
 
 
+def fetch(expert: type[Expert], weights: ResolvesWeights) -> Mapping[str, Path]:
+    """The card's weights on this disk, by URI.
+
+    An expert for which finding the files is not enough has a class method `fetch(weights)` of its own:
+    SmolLM2 is converted once, openai-whisper keeps its checkpoints itself.
+    """
+    own = getattr(expert, "fetch", None)
+    return own(weights) if own else {uri: weights.resolve(uri) for uri in expert.card.weights}
+
+
 class Use:
     """One use of an expert, as a context manager for threads and for event loops."""
 
@@ -192,7 +201,7 @@ class Use:
         try:
             return await arrived
         except asyncio.CancelledError:
-            self._give_up()
+            self.give_up()
             raise
 
     async def __aexit__(
@@ -219,7 +228,7 @@ class Use:
             pass
         self._residency._leave(self._expert)
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
         """The waiter was cancelled: the thread stops waiting; what it already handed over goes back."""
         with self._residency._changed:
             self._given_up.set()

@@ -19,7 +19,7 @@ Policy = Literal["fastest", "best", "pinned", "llm"]
 Choose = Callable[[str, Mapping[str, str]], str]
 ExpertClass = type[Expert]
 
-_FAST_ENOUGH = {"instant": "at once", "fast": "seconds", "medium": "a minute or so", "slow": "minutes"}
+_TAKES = {"instant": "at once", "fast": "seconds", "medium": "a minute or so", "slow": "minutes"}
 
 
 def rank(
@@ -42,7 +42,8 @@ def rank(
     UnknownName: the pinned expert does not exist. ExpertError: no expert can run here.
     """
     if policy not in get_args(Policy):
-        raise SettingsError(f"'{policy}' is no policy{nearest(policy, get_args(Policy))}; choose from {', '.join(get_args(Policy))}.")
+        known = get_args(Policy)
+        raise SettingsError(f"'{policy}' is no policy{nearest(policy, known)}; choose from {', '.join(known)}.")
     candidates, pin = list(experts), (pinned or {}).get(tool)
     if pin is not None:
         _check_pin(tool, pin, candidates, device, memory)
@@ -74,7 +75,8 @@ def unfit(expert: ExpertClass, device: str = "cpu", memory: int | None = None, *
     if memory is not None and card.memory > memory:
         return f"needs {_bytes(card.memory)} of memory and the budget is {_bytes(memory)}; raise --memory"
     if card.gated and not pinned:
-        return f"its weights ask for acceptance of their licence ({card.licence}); accept it, then --pin {expert.tool.name}={expert.name}"
+        pin = f"--pin {expert.tool.name}={expert.name}"
+        return f"its weights ask for acceptance of their licence ({card.licence}); accept it, then {pin}"
     try:
         return expert.available()
     except Exception as e:  # a plugin's code: whatever it raises means that it cannot be used
@@ -97,7 +99,8 @@ def describe(expert: ExpertClass) -> str:
     """A card in one line."""
     card = expert.card
     first = ((expert.__doc__ or "").strip().splitlines() or [""])[0].strip().rstrip(".")
-    facts = f"takes {_FAST_ENOUGH[card.speed]}, quality {card.quality:.1f} of 1, {_bytes(card.memory)} of memory, {card.licence}"
+    size = _bytes(card.memory)
+    facts = f"takes {_TAKES[card.speed]}, quality {card.quality:.1f} of 1, {size} of memory, {card.licence}"
     return f"{first}; {facts}" if first else facts
 
 

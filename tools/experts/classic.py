@@ -16,7 +16,7 @@ LARGEST = 64_000_000  # pixels a result may have
 
 
 class PillowClassic(Expert):
-    """Classic operations, exact and instant: grayscale, blur, edges, rotate, crop, resize, flip, invert; cannot paint anything new."""
+    """Grayscale, blur, edges, rotate, crop, resize, flip, invert: exact, at once; cannot paint anything new."""
 
     name = "pillow-classic"
     tool = tool("image-to-image")
@@ -121,7 +121,7 @@ def crop(
         width = height = min(w, h)
     if width or height:
         if width < 1 or height < 1 or width > w or height > h:
-            raise InputError(f"A picture of {w}x{h} cannot be cropped to {width}x{height}; give a size that fits into it.")
+            raise InputError(f"A picture of {w}x{h} cannot be cropped to {width}x{height}; give a size that fits.")
         left, top = (w - width) // 2, (h - height) // 2
         return picture.crop((left, top, left + width, top + height))
     box = _box(w, h, area, off, share, pixels)
@@ -162,7 +162,7 @@ OPERATIONS: Mapping[str, Callable[..., Any]] = {
 
 def _box(w: int, h: int, area: str, off: bool, share: float, pixels: float) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of what is kept."""
-    across, down = (round(pixels or share * w), round(pixels or share * h))
+    across, down = round(pixels or share * w), round(pixels or share * h)
     if area == "all":
         return across, down, w - across, h - down
     if " " in area:  # a corner
@@ -176,8 +176,9 @@ def _box(w: int, h: int, area: str, off: bool, share: float, pixels: float) -> t
     if area == "centre":
         return (w - across) // 2, (h - down) // 2, (w + across) // 2, (h + down) // 2
     if off:
-        return _box(w, h, {"top": "bottom", "bottom": "top", "left": "right", "right": "left"}[area], False,
-                    *((0.0, (h if area in ("top", "bottom") else w) - pixels) if pixels else (1 - share, 0.0)))  # fmt: skip
+        rest = (h if area in ("top", "bottom") else w) - pixels
+        opposite = {"top": "bottom", "bottom": "top", "left": "right", "right": "left"}[area]
+        return _box(w, h, opposite, False, *((0.0, rest) if pixels else (1 - share, 0.0)))
     return {
         "top": (0, 0, w, min(h, down)),
         "bottom": (0, max(0, h - down), w, h),
@@ -210,5 +211,6 @@ def _to_8_bit(picture: Any) -> Any:
 def _room(width: int, height: int) -> None:
     if width * height > LARGEST:
         raise InputError(
-            f"The result would have {width}x{height} pixels; at most {LARGEST // 1_000_000} million are made. Ask for less."
+            f"The result would have {width}x{height} pixels and at most {LARGEST // 1_000_000} million are made; "
+            "ask for less."
         )

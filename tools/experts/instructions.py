@@ -1,4 +1,4 @@
-# ruff: noqa: E501  # a pattern is easier to follow in one line
+# ruff: noqa: E501, SIM905  # a pattern is easier to follow in one line
 """What an instruction to change a picture means: free wording in, operations out.
 
     parse("make it black and white, then turn it 90 degrees to the left")
@@ -164,7 +164,7 @@ def _share(part: str | None) -> dict[str, float]:
     number = re.match(_N, part or "half")
     if number is None:
         return {"share": {"half": 1 / 2, "third": 1 / 3, "quarter": 1 / 4}[part or "half"]}
-    if "p" in part and "percent" not in part:  # px, pixels
+    if part and "p" in part and "percent" not in part:  # px, pixels
         return {"pixels": float(number.group(1))}
     return {"share": float(number.group(1)) / 100}
 
@@ -228,7 +228,7 @@ _PATTERNS: list[tuple[re.Pattern[str], Build]] = [
         (rf"\b(?:rotat(?:e[ds]?|ing|ion)|turn(?:ed|ing)?|spin|tilt)\b{_IT} (?:{_LEFT}|{_RIGHT}|sideways|on its side)\b", _rotation),
         (rf"\b(?:a )?(?:quarter|half)[- ](?:turn|rotation)(?: (?:{_LEFT}|{_RIGHT}))?|\brotate\b{_IT}", _rotation),
         # crops
-        (r"\bcrop\w*(?: (?:it|this|the|my|picture|image|photo|down|out))*(?: (?:to|into|as|in))?(?: a| the)?(?: (?:cent(?:re|er|ral|red|ered)|middle))?[- ]?square\b|\b(?:a|into|to a) square\b|\bsquare crop\b|\bmake it square\b", _fixed("crop", square=True)),
+        (r"\bcrop\w*(?: (?:it|this|the|my|picture|image|photo|down|out))*(?: (?:to|into|as|in))?(?: a| the)?(?: (?:cent(?:re|er|ral|red|ered)|middle))?[- ]?square\b|\b(?:a|into|to a) (?:cent(?:red|ered|re|er|ral) )?square\b|\bsquare crop\b|\bmake it square\b", _fixed("crop", square=True)),
         (rf"\bcrop\w*{_IT}(?: (?:to|into|down to))?(?: the)?(?: (?:cent(?:re|er|ral)|middle))? {_N} ?(?:x|by) ?{_N}{_PIXELS}", _size("crop")),
         (rf"\b(?:crop|cut|trim|remove|chop|take)\w*(?: off| away| out)? (?P<part>{_PART[1:-1]}) (?:from|off|of)(?: the)? (?P<side>(?:each |all |every )?(?:sides?|edges?|borders?|around)|top|upper|bottom|lower|left|right)(?: side| edge)?", _crop_sides),
         (

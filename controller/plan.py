@@ -191,9 +191,7 @@ def _structure(plan: Plan, tools: Mapping[str, Tool], max_tasks: int) -> list[st
     ids = {t.id for t in plan.tasks}
     for task in plan.tasks:
         if task.task not in tools:
-            problems.append(
-                f"there is no tool '{task.task}'{nearest(task.task, list(tools))} that can run here"
-            )
+            problems.append(f"there is no tool '{task.task}'{nearest(task.task, list(tools))} that can run here")
         problems += [f"task {task.id} reads from task {d}, which does not exist" for d in task.dep if d not in ids]
     if not problems:
         loop = _cycle(plan)
@@ -283,9 +281,7 @@ class _Checker:
     def _bridge(self, task: Task, param: Param, value: str, have: str, what: str) -> str:
         path = self._path(have, param.modality) if self.bridge else None
         if path is None:
-            self.problems.append(
-                f"'{task.task}' wants {param.modality} for '{param.name}' but {what} is {have}"
-            )
+            self.problems.append(f"'{task.task}' wants {param.modality} for '{param.name}' but {what} is {have}")
             return value
         for tool in path:
             key = (value, tool.name)

@@ -27,7 +27,9 @@ def read_tools(file: Path) -> list[Tool]:
         raise InputError(f"The tool list '{file}' is not JSON: {e.msg} in line {e.lineno}.") from e
     nodes = data.get("nodes") if isinstance(data, dict) else data
     if not isinstance(nodes, list) or not nodes:
-        raise InputError(f"The tool list '{file}' has no 'nodes': a list of tools with id, desc, input-type, output-type.")
+        raise InputError(
+            f"The tool list '{file}' has no 'nodes': a list of tools with id, desc, input-type, output-type."
+        )
     tools = [_tool(n, node, file) for n, node in enumerate(nodes)]
     names = [t.name for t in tools]
     if twice := sorted({n for n in names if names.count(n) > 1}):

@@ -11,20 +11,23 @@ written is no cache, never an error: the expert runs.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
 import json
 import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 from ..core.artifacts import Artifact, ArtifactStore
 from ..tools.contracts import Expert
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ def key_of(expert: type[Expert], args: Mapping[str, str], seed: int) -> str:
     return hashlib.sha256(json.dumps(what, ensure_ascii=False).encode()).hexdigest()
 
 
+@functools.cache
 def _version() -> str:
     """A new release of anyloom may make something else of the same weights."""
     try:
@@ -70,7 +74,8 @@ class ResultCache:
 
     def get(self, key: str, store: ArtifactStore) -> Hit | None:
         """The result with this key, if it is known and the store still holds all of it."""
-        with self._work() as db:
+
+        def look(db: sqlite3.Connection) -> Hit | None:
             row = db.execute("SELECT artifacts, seconds FROM results WHERE key = ?", (key,)).fetchone()
             if row is None:
                 return None
@@ -80,12 +85,14 @@ class ResultCache:
                 return None
             db.execute("UPDATE results SET used = ? WHERE key = ?", (time.time(), key))
             return hit
-        return None
+
+        return self._do(look, None)
 
     def put(self, key: str, expert: str, artifacts: Sequence[Artifact], seconds: float) -> None:
         """Remembers a result whose artifacts are in the store."""
         listed = json.dumps([a.to_json() for a in artifacts], ensure_ascii=False)
-        with self._work() as db:
+
+        def keep(db: sqlite3.Connection) -> None:
             db.execute(
                 "INSERT OR REPLACE INTO results (key, expert, artifacts, seconds, used) VALUES (?, ?, ?, ?, ?)",
                 (key, expert, listed, seconds, time.time()),
@@ -96,22 +103,19 @@ class ResultCache:
                     (self._count(db) - self.limit + self.limit // 10,),
                 )
 
+        self._do(keep, None)
+
     def seconds(self) -> dict[str, float]:
         """Mean seconds of a call, by expert: what the policy `fastest` goes by."""
-        with self._work() as db:
-            return dict(db.execute("SELECT expert, AVG(seconds) FROM results GROUP BY expert").fetchall())
-        return {}
+        query = "SELECT expert, AVG(seconds) FROM results GROUP BY expert"
+        return self._do(lambda db: dict(db.execute(query).fetchall()), {})
 
     def __len__(self) -> int:
-        with self._work() as db:
-            return self._count(db)
-        return 0
+        return self._do(self._count, 0)
 
     def clear(self) -> int:
         """Forgets everything; says how many results that was. The artifacts stay in the store."""
-        with self._work() as db:
-            return db.execute("DELETE FROM results").rowcount
-        return 0
+        return self._do(lambda db: db.execute("DELETE FROM results").rowcount, 0)
 
     def close(self) -> None:
         """Closes the file; the next use opens it again."""
@@ -124,16 +128,16 @@ class ResultCache:
     def _count(db: sqlite3.Connection) -> int:
         return int(db.execute("SELECT COUNT(*) FROM results").fetchone()[0])
 
-    @contextlib.contextmanager
-    def _work(self) -> Iterator[sqlite3.Connection]:
-        """A connection, one thread at a time. What goes wrong with the file ends the block and is logged."""
+    def _do(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        """`work` on a connection, one thread at a time; `otherwise` when the file cannot be used, which is logged."""
         with self._lock:
             try:
                 if self._open is None:
                     self._open = self._connect()
-                yield self._open
-            except (sqlite3.Error, OSError, json.JSONDecodeError, KeyError) as e:
+                return work(self._open)
+            except (sqlite3.Error, OSError, ValueError, KeyError) as e:
                 _log.warning("The result cache '%s' cannot be used (%s); results are made anew.", self.file, e)
+                return otherwise
 
     def _connect(self) -> sqlite3.Connection:
         self.file.parent.mkdir(parents=True, exist_ok=True)

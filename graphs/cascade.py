@@ -101,7 +101,7 @@ class Cascade:
     async def make_plan(self, state: State) -> dict[str, Any]:
         """Asks the controller for a plan over the offered tools, and checks it; one round of repair."""
         request = Request.from_json(state["request"])
-        begun = {
+        begun: dict[str, Any] = {
             "request": request.to_json(),
             "run": state.get("run") or secrets.token_hex(5),
             "given": None, "plan": [], "bridges": [], "results": [], "round": 0, "rejected": False, "answer": None,
@@ -113,7 +113,7 @@ class Cascade:
             checked = Checked(Plan.parse(given["plan"]), tuple(given.get("bridges", ())))
             begun["results"] = list(given.get("results", ()))
         else:
-            checked = await self._planned(request, state)
+            checked = await self.planned(request, state)
         seconds = time.perf_counter() - started
         self._announce(checked, seconds)
         costs = {"seconds": seconds, "plan_seconds": seconds, **_spent(before, self.runtime.controller.usage())}
@@ -239,7 +239,8 @@ class Cascade:
         )
         return {"answer": answer.to_json(), "costs": costs, "turns": _remember(state, request, answer), "run": ""}
 
-    async def _planned(self, request: Request, state: State) -> Checked:
+    async def planned(self, request: Request, state: State) -> Checked:
+        """A plan that can run, by the controller, after at most one round of repair. PlanError: there is none."""
         asked = plan_request(request, state)
         tools = self.runtime.registry.offered()
         files = modalities(all_files(request, state))

@@ -43,6 +43,7 @@ async def open_checkpoints(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
         try:
             await db.execute(f"PRAGMA busy_timeout={BUSY_MS}")
             await db.execute("PRAGMA journal_mode=WAL")
+            await db.execute("PRAGMA synchronous=NORMAL")  # a kill loses nothing; a power cut the last moments
             saver = AsyncSqliteSaver(db, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
             await saver.setup()
         except sqlite3.Error as e:

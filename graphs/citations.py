@@ -19,7 +19,7 @@ MARK = "(no such file)"
 LINK_MARK = "(link removed)"
 HOLD = 400  # characters that an unfinished link may have before it is taken for plain text
 _MEDIA = " ".join(KINDS[k] for k in ("image", "audio", "video")).split()
-_TEXTS = "txt md json csv srt".split()
+_TEXTS = ["txt", "md", "json", "csv", "srt"]
 _PLACEHOLDER = re.compile(r"\[\s*(?:[\w ]+ )?(?:path|file ?name|file|url|link)(?: [\w ]+)?\s*\]", re.I)
 
 
@@ -78,15 +78,19 @@ class Citations:
         return match[0] if match[0].strip("[]") in self.quotable else MARK
 
     def _certain(self, text: str) -> int:
-        """How much of the text cannot be part of a name or link that goes on in the next piece."""
-        cut = max(text.rfind(" "), text.rfind("\n"), text.rfind("\t")) + 1
-        cut = min(cut, self._open_bracket(text))
+        """How much of the text cannot be part of a name or link that goes on: it ends after a blank."""
+        cut = self._open_bracket(text)
         for name in self._spaced:
             for length in range(min(len(name), len(text)), 0, -1):
                 if text.endswith(name[:length]):
                     cut = min(cut, len(text) - length)
                     break
-        return cut
+        while True:
+            cut = max(text.rfind(blank, 0, cut) for blank in " \n\t") + 1
+            split = next((m.start() for m in self._pattern.finditer(text) if m.start() < cut < m.end()), None)
+            if split is None:
+                return cut
+            cut = split
 
     @staticmethod
     def _open_bracket(text: str) -> int:

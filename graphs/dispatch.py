@@ -47,7 +47,8 @@ def durable(name: str, work: Work) -> asyncio.Future[dict[str, Any]]:
     """Calls `work` as a LangGraph task. Inside a node only."""
     from langgraph.func import task
 
-    return task(work, name=name)()  # type: ignore[return-value]  # an asyncio future, as we are in a loop
+    called: Any = task(work, name=name)  # type: ignore[call-overload]  # its types leave no room for a name here
+    return called()  # type: ignore[no-any-return]  # an asyncio future, as we are in a loop
 
 
 def plain(name: str, work: Work) -> asyncio.Future[dict[str, Any]]:
@@ -63,6 +64,15 @@ class Inputs:
     content: Mapping[str, str]
     hashes: tuple[str, ...]
     params: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an expert made, in the store, under the names that the expert gave; `text` is the beginning of its texts."""
+
+    artifacts: tuple[Artifact, ...]
+    text: str
+    seconds: float
 
 
 class Names:
@@ -162,11 +172,10 @@ class Dispatch:
         """The first expert that succeeds, in the order of selection."""
         seed = self._seed(task)
         tool = self.runtime.registry.tool(task.task)
-        inputs = await asyncio.to_thread(self._inputs, task, tool, before)
         experts = await self._experts(task)
         for position, expert in enumerate(experts):
             try:
-                return await self._known(task, expert, inputs, seed) or await self._retrying(task, expert, inputs, seed)
+                return await self._retrying(task, tool, before, expert, seed)
             except OTHER_EXPERT_MAY as e:
                 if position + 1 == len(experts) or self._out_of_time():
                     raise
@@ -186,14 +195,14 @@ class Dispatch:
             pinned[task.task] = named
         policy = request.policy or settings.policy
         experts = self.runtime.registry.experts(task.task)
-        fit = {"device": settings.device, "memory": settings.memory}
+        fit: dict[str, Any] = {"device": settings.device, "memory": settings.memory}
         choose = None
         if policy == "llm" and task.task not in pinned:
             candidates = fitting(experts, **fit)
             if len(candidates) > 1:
                 choose = await self._chooser(task, candidates)
         cache = self.runtime.cache
-        seconds = await asyncio.to_thread(cache.seconds) if cache and policy == "fastest" else None
+        seconds = await asyncio.to_thread(cache.seconds) if cache is not None and policy == "fastest" else None
         say: list[str] = []
         order = rank(
             task.task, experts, policy, pinned=pinned, choose=choose, seconds=seconds, say=say.append, **fit
@@ -224,7 +233,7 @@ class Dispatch:
             found = self._named(value, modality, before)
             if not found:
                 if modality != "text":
-                    raise InputError(f"'{task.task}' needs {modality} for '{name}', and '{value[:60]}' is not attached.")
+                    raise InputError(f"'{task.task}' needs {modality}, and '{value[:60]}' is not attached.")
                 args[name], content[name], params[name] = value, _content_of(value), value
                 continue
             hashes += [a.sha256 for a in found]
@@ -245,23 +254,13 @@ class Dispatch:
             raise InputError(f"Task {ref} ({before[ref].task}) made no {modality}, which is wanted here.")
         return fitting_ones if modality == "text" else fitting_ones[:1]
 
-    async def _known(self, task: Task, expert: type[Expert], inputs: Inputs, seed: int) -> Result | None:
-        """The result from the cache, if it is there and may be used."""
-        cache = self.runtime.cache
-        if cache is None or self.request.fresh:
-            return None
-        started = time.perf_counter()
-        hit = await asyncio.to_thread(cache.get, key_of(expert, inputs.content, seed), self.runtime.store)
-        if hit is None:
-            return None
-        artifacts = tuple(replace(a, name=self.names.take(a.name)) for a in hit.artifacts)
-        return self._finish(task, expert, artifacts, seed, time.perf_counter() - started, cached=True)
-
-    async def _retrying(self, task: Task, expert: type[Expert], inputs: Inputs, seed: int) -> Result:
+    async def _retrying(
+        self, task: Task, tool: Tool, before: Mapping[int, Result], expert: type[Expert], seed: int
+    ) -> Result:
         """Runs the expert, again after a pause where its error says that this can help."""
         for attempt in range(self.runtime.settings.retries + 1):
             try:
-                return await self._run(task, expert, inputs, seed)
+                return await self._run(task, tool, before, expert, seed)
             except ExpertError as e:
                 if not e.retryable or attempt == self.runtime.settings.retries or self._out_of_time():
                     raise
@@ -270,29 +269,48 @@ class Dispatch:
                 await asyncio.sleep(pause)
         raise AssertionError("the loop above returns or raises")
 
-    async def _run(self, task: Task, expert: type[Expert], inputs: Inputs, seed: int) -> Result:
-        timeout = self._timeout()
+    async def _run(
+        self, task: Task, tool: Tool, before: Mapping[int, Result], expert: type[Expert], seed: int
+    ) -> Result:
+        """One attempt: the result from the cache, or from the expert."""
+        started = time.perf_counter()
         progress = Progress(task.id, self.emit)
-        device = pick_device(expert, self.runtime.settings.device)
-        run = Run(seed=seed, device=device, progress=progress)
-        started = 0.0
+        run = Run(seed=seed, device=pick_device(expert, self.runtime.settings.device), progress=progress)
+        inputs = known = None
 
-        def on_start() -> None:
-            nonlocal started
-            started = time.perf_counter()
+        def prepare() -> Mapping[str, Any] | None:
+            nonlocal inputs, known
+            inputs = self._inputs(task, tool, before)
+            known = self._known(expert, inputs, seed)
+            return inputs.args if known is None else None
+
+        def keep(outputs: list[Output], seconds: float) -> Made:
+            assert inputs is not None  # prepared before it ran
+            return self._keep(expert, inputs, seed, outputs, seconds)
 
         job = Job(
-            expert, inputs.args, run, timeout, on_load=lambda: progress(0, 0, f"loading {expert.name}"), on_start=on_start
-        )
-        self.emit(TaskStarted(task.id, task.task, expert.name))
+            expert, run, prepare, keep, self._timeout(),
+            on_start=lambda: self.emit(TaskStarted(task.id, task.task, expert.name)),
+            on_load=lambda: progress(0, 0, f"loading {expert.name}"),
+        )  # fmt: skip
         try:
-            outputs = await self.runtime.executor.perform(job)
+            made = await self.runtime.executor.perform(job)
         finally:
             progress.close()
-        seconds = time.perf_counter() - started
-        stored = await asyncio.to_thread(self._keep, expert, inputs, seed, outputs, seconds)
-        artifacts = tuple(replace(a, name=self.names.take(a.name)) for a in stored)
-        return self._finish(task, expert, artifacts, seed, seconds, cached=False)
+        if known is not None:
+            made = replace(known, seconds=time.perf_counter() - started)
+        return self._finish(task, expert, made, seed, cached=known is not None)
+
+    def _known(self, expert: type[Expert], inputs: Inputs, seed: int) -> Made | None:
+        """What the cache has, if it may be used."""
+        cache, store = self.runtime.cache, self.runtime.store
+        if cache is None or self.request.fresh:
+            return None
+        hit = cache.get(key_of(expert, inputs.content, seed), store)
+        if hit is None:
+            return None
+        texts = [store.text(a) for a in hit.artifacts if a.modality == "text"]
+        return Made(hit.artifacts, "\n".join(texts)[:SHORT], hit.seconds)
 
     def _timeout(self) -> float | None:
         limit = self.runtime.settings.task_timeout
@@ -306,11 +324,10 @@ class Dispatch:
     def _out_of_time(self) -> bool:
         return self.deadline is not None and asyncio.get_running_loop().time() >= self.deadline
 
-    def _keep(
-        self, expert: type[Expert], inputs: Inputs, seed: int, outputs: list[Output], seconds: float
-    ) -> tuple[Artifact, ...]:
+    def _keep(self, expert: type[Expert], inputs: Inputs, seed: int, outputs: list[Output], seconds: float) -> Made:
         """Stores what was made, then remembers it: in this order, so that a known result is a whole one."""
-        artifacts = []
+        store = self.runtime.store
+        artifacts, texts = [], []
         for output in outputs:
             params: dict[str, Any] = dict(inputs.params)
             if output.facts:
@@ -318,24 +335,22 @@ class Dispatch:
             provenance = Provenance(
                 expert.tool.name, expert.name, tuple(expert.card.weights), inputs.hashes, params, seed
             )
-            if output.media_type == "text/plain":  # a text may be empty: a picture without words
-                text = output.data.decode("utf-8", errors="replace")
-                artifact = self.runtime.store.add_text(text, output.file_name, provenance)
+            if output.modality == "text":
+                texts.append(output.data.decode("utf-8", errors="replace"))
+            if output.media_type == "text/plain":  # it may be empty: a picture without words
+                artifacts.append(store.add_text(texts[-1], output.file_name, provenance))
             else:
-                artifact = self.runtime.store.add_bytes(output.data, output.media_type, output.file_name, provenance)
-            artifacts.append(artifact)
+                artifacts.append(store.add_bytes(output.data, output.media_type, output.file_name, provenance))
         if self.runtime.cache is not None:
             self.runtime.cache.put(key_of(expert, inputs.content, seed), expert.name, artifacts, seconds)
-        return tuple(artifacts)
+        return Made(tuple(artifacts), "\n".join(texts)[:SHORT], seconds)
 
-    def _finish(
-        self, task: Task, expert: type[Expert], artifacts: tuple[Artifact, ...], seed: int, seconds: float, cached: bool
-    ) -> Result:
-        texts = {a.sha256: self.runtime.store.text(a)[:SHORT] for a in artifacts if a.modality == "text"}
-        text = "\n".join(texts.values())[:SHORT]
-        shown = tuple(a.to_json() | ({"text": texts[a.sha256]} if a.sha256 in texts else {}) for a in artifacts)
-        self.emit(TaskDone(task.id, task.task, expert.name, seconds, cached, shown))
-        return Result(task.id, task.task, "ok", artifacts, text, "", expert.name, seed, seconds, cached)
+    def _finish(self, task: Task, expert: type[Expert], made: Made, seed: int, cached: bool) -> Result:
+        """Names the artifacts within this conversation, says that the task is done, and gives its Result."""
+        artifacts = tuple(replace(a, name=self.names.take(a.name)) for a in made.artifacts)
+        shown = tuple(a.to_json() | ({"text": made.text} if a.modality == "text" else {}) for a in artifacts)
+        self.emit(TaskDone(task.id, task.task, expert.name, made.seconds, cached, shown))
+        return Result(task.id, task.task, "ok", artifacts, made.text, "", expert.name, seed, made.seconds, cached)
 
 
 class Progress:

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import dataclasses
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +60,7 @@ class Engine:
         self.runs = RunStore(self.data_dir, self.store)
         self._parts = {**parts, "store": self.store}
         self._runtime: Runtime | None = None
-        self._listeners: list[Emit] = []
+        self._listeners: list[tuple[asyncio.AbstractEventLoop, Emit]] = []
         self._open: tuple[asyncio.AbstractEventLoop, contextlib.AsyncExitStack, Any, Any] | None = None
 
     @property
@@ -77,9 +78,11 @@ class Engine:
         PlanError: no plan can be made. NeedsApproval: the request asks for approval of its plan.
         """
         if request.mode not in MODES:
-            raise UnknownName(f"There is no mode '{request.mode}'{nearest(request.mode, MODES)}; there is {', '.join(MODES)}.")
+            known = ", ".join(MODES)
+            raise UnknownName(f"There is no mode '{request.mode}'{nearest(request.mode, MODES)}; there is {known}.")
         if not request.text.strip():
             raise InputError("The request is empty; say what should be done.")
+        self._check_pins({**(self.settings.pinned or {}), **request.pinned})
         thread = new_thread() if thread is None else checked_thread(thread)
         with self._sole(thread):
             self._leave_behind(thread, emit)
@@ -141,12 +144,15 @@ class Engine:
 
     async def plan_only(self, request: Request, emit: Emit = ignore) -> Checked:
         """The checked plan for a request, outside any conversation; nothing runs. Says PlanMade."""
-        import time
-
         from .cascade import Cascade
 
         started = time.perf_counter()
-        checked = await Cascade(self.runtime)._planned(request, {})
+        listener = (asyncio.get_running_loop(), emit)
+        self._listeners.append(listener)
+        try:
+            checked = await Cascade(self.runtime).planned(request, {})
+        finally:
+            self._listeners.remove(listener)
         name = self.runtime.controller.name
         emit(PlanMade(tuple(checked.plan.to_json()), checked.bridges, name, time.perf_counter() - started))
         return checked
@@ -219,7 +225,7 @@ class Engine:
         from langgraph.types import Command
 
         log = await asyncio.to_thread(self.runs.reopen, last["id"])
-        values = Command(resume=decision) if waits else None
+        values: Any = Command(resume=decision) if waits else None
         return await self._run(values, last["id"], request, thread, log, emit, decided=waits)
 
     async def _again(self, last: Mapping[str, Any], answer: Answer, emit: Emit) -> Answer:
@@ -240,7 +246,8 @@ class Engine:
             log.event(event)
             emit(event)
 
-        self._listeners.append(say)
+        listener = (asyncio.get_running_loop(), say)
+        self._listeners.append(listener)
         try:
             say(RunStarted(run, thread, request.mode))
             answer, files = await self._stream(values, thread, say, decided)
@@ -260,7 +267,7 @@ class Engine:
             log.finish("failed", error=str(e) if isinstance(e, AnyloomError) else f"{type(e).__name__}: {e}")
             raise
         finally:
-            self._listeners.remove(say)
+            self._listeners.remove(listener)
             log.close()
 
     async def _stream(self, values: Any, thread: str, say: Emit, decided: bool) -> tuple[Answer, list[Artifact]]:
@@ -314,12 +321,27 @@ class Engine:
         tool = next(t["task"] for t in bundle["plan"] if t["id"] == step)
         names = [e.name for e in self.runtime.registry.experts(tool)]
         if expert not in names:
-            raise UnknownName(f"No expert '{expert}' performs '{tool}'{nearest(expert, names)}; there is {', '.join(names)}.")
+            known = ", ".join(names)
+            raise UnknownName(f"No expert '{expert}' performs '{tool}'{nearest(expert, names)}; there is {known}.")
+
+    def _check_pins(self, pinned: Mapping[str, str]) -> None:
+        """Says that a pinned expert does not exist before anything is planned."""
+        for tool, expert in pinned.items():
+            names = [e.name for e in self.runtime.registry.experts(tool)]
+            if expert not in names:
+                known = f"there is {', '.join(names)}" if names else "nobody performs it here"
+                raise UnknownName(f"No expert '{expert}' performs '{tool}'{nearest(expert, names)}; {known}.")
 
     def _broadcast(self, event: Event) -> None:
-        """For what belongs to no single run, such as a download: everybody who listens hears it."""
-        for say in tuple(self._listeners):
-            say(event)
+        """For what belongs to no single run, such as a download: everybody who listens hears it, in their loop."""
+
+        def tell(listener: tuple[asyncio.AbstractEventLoop, Emit]) -> None:
+            if listener in self._listeners:
+                listener[1](event)
+
+        for listener in tuple(self._listeners):
+            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody listens
+                listener[0].call_soon_threadsafe(tell, listener)
 
 
 def new_thread() -> str:

@@ -50,6 +50,11 @@ class RunRow:
     thread: str
 
 
+Rows = list[RunRow]  # names for what RunStore returns, as its method `list` hides the type of that name
+Lines = list[dict[str, Any]]
+Words = list[str]
+
+
 class RunLog:
     """Writes one bundle while its run goes on."""
 
@@ -140,19 +145,19 @@ class RunStore:
         bundle = self.get(run)
         return RunLog(self.root / bundle["id"], {**bundle, "state": "running", "error": ""})
 
-    def list(self) -> list[RunRow]:
+    def list(self) -> Rows:
         """Every run, the newest first."""
         bundles = sorted(self._bundles(), key=lambda b: (b["started"], b["id"]), reverse=True)
         return [
             RunRow(b["id"], _shown(b["started"]), self._state(b), b["request"]["text"], b["thread"]) for b in bundles
         ]
 
-    def threads(self) -> list[RunRow]:
+    def threads(self) -> Rows:
         """The newest run of every conversation, the newest first."""
         newest: dict[str, RunRow] = {}
         for row in self.list():
             newest.setdefault(row.thread, row)
-        return list(newest.values())
+        return [*newest.values()]
 
     def get(self, run: str) -> dict[str, Any]:
         """The bundle with this id, with this unique beginning of it, or the newest for `last`."""
@@ -167,10 +172,12 @@ class RunStore:
         if not folders:
             raise UnknownName(f"There is no run '{run}'; `anyloom runs list` shows those there are.")
         if len(folders) > 1:
-            raise UnknownName(f"'{run}' is the beginning of {len(folders)} runs ({', '.join(sorted(folders)[:4])}); give more of it.")
+            some = ", ".join(sorted(folders)[:4])
+            raise UnknownName(f"'{run}' is the beginning of {len(folders)} runs ({some}); give more of it.")
         bundle = _read(self.root / folders[0] / "run.json")
         if bundle is None:
-            raise StorageError(f"The run '{folders[0]}' has no readable run.json below '{self.root}'; delete its folder.")
+            folder = self.root / folders[0]
+            raise StorageError(f"The run '{folders[0]}' has no readable run.json; delete the folder '{folder}'.")
         return bundle
 
     def last(self, thread: str) -> dict[str, Any] | None:
@@ -178,7 +185,7 @@ class RunStore:
         mine = [b for b in self._bundles() if b["thread"] == thread]
         return max(mine, key=lambda b: (b["started"], b["id"]), default=None)
 
-    def events(self, run: str) -> list[dict[str, Any]]:
+    def events(self, run: str) -> Lines:
         """The events of a run as JSON; a line cut off by a kill is left out."""
         found = []
         file = self.root / self.get(run)["id"] / "events.jsonl"
@@ -189,7 +196,7 @@ class RunStore:
                 continue
         return found
 
-    def diff(self, first: str, second: str) -> list[str]:
+    def diff(self, first: str, second: str) -> Words:
         """In words, a line each: what differs in request, plan, experts, seeds, outputs and (by half or more) times."""
         a, b = self.get(first), self.get(second)
         lines = _changes("request", a["request"]["text"], b["request"]["text"])
@@ -417,7 +424,8 @@ def _task(task: Mapping[str, Any] | None) -> str:
 
 
 def _changes(what: str, one: Any, two: Any) -> list[str]:
-    return [] if one == two else [f"{what}: {one if one not in ('', None) else '(none)'} → {two if two not in ('', None) else '(none)'}"]
+    shown = [str(x) if x not in ("", None) else "(none)" for x in (one, two)]
+    return [] if one == two else [f"{what}: {shown[0]} → {shown[1]}"]
 
 
 def _far(one: float, two: float) -> bool:

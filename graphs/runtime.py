@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.artifacts import ArtifactStore
@@ -24,26 +24,32 @@ if TYPE_CHECKING:
     from ..controller.base import Controller
     from ..core.settings import Settings
     from ..tools.registry import Registry
-    from ..tools.residency import Residency
+    from ..tools.residency import Residency, Use
 
 
 @dataclass(frozen=True)
 class Job:
-    """One call of an expert. `timeout` counts from when it begins to run, not while it waits or loads."""
+    """One call of an expert. `timeout` counts from when it begins to run, not while it waits or loads.
+
+    `prepare()` gives its arguments, or None when there is nothing to run (the result is known);
+    `keep(outputs, seconds)` stores what was made. Both read and write the store, so they are called
+    on this machine, off the event loop, as are `on_start` and `on_load`.
+    """
 
     expert: type[Expert]
-    args: Mapping[str, Any]
     run: Run
+    prepare: Callable[[], Mapping[str, Any] | None]
+    keep: Callable[[list[Output], float], Any]
     timeout: float | None = None
-    on_load: Callable[[], None] = lambda: None
     on_start: Callable[[], None] = lambda: None
+    on_load: Callable[[], None] = lambda: None
 
 
 class Executor(Protocol):
     """Runs experts somewhere. Raises an AnyloomError (ExpertError for whatever else the expert raises)."""
 
-    async def perform(self, job: Job) -> list[Output]:
-        """The expert's outputs. When cancelled or out of time it sets `job.run.stop` and does not wait."""
+    async def perform(self, job: Job) -> Any:
+        """What `job.keep` returned, or None. When cancelled or out of time it sets `job.run.stop` and does not wait."""
         ...
 
     async def aclose(self, grace: float) -> None:
@@ -62,36 +68,37 @@ class ThreadExecutor:
         self.residency = residency
         self._running: set[threading.Thread] = set()
 
-    async def perform(self, job: Job) -> list[Output]:
-        """The expert's outputs, made in a thread."""
+    async def perform(self, job: Job) -> Any:
+        """All of it in one thread: where every core is busy, each change of threads costs milliseconds."""
         loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Any] = loop.create_future()
         use = self.residency.use(job.expert, job.on_load)
-        instance = await use.__aenter__()  # left by the thread itself, when the run really ends
-        job.on_start()
-        ended: asyncio.Future[list[Output]] = loop.create_future()
+        timer = asyncio.timeout(None)
+
+        def begun() -> None:
+            if job.timeout is not None and not ended.done():
+                timer.reschedule(loop.time() + job.timeout)
 
         def work() -> None:
-            outputs: list[Output] = []
+            made: Any = None
             fault: BaseException | None = None
             try:
-                outputs = instance.run(job.args, job.run)
+                made = _call(job, use, lambda: loop.call_soon_threadsafe(begun))
             except BaseException as e:  # a plugin's code, SystemExit included: judged below
                 fault = e
-            finally:
-                use.__exit__(None, None, None)
-                self._running.discard(threading.current_thread())
+            self._running.discard(threading.current_thread())
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(_settle, ended, outputs, fault)
+                loop.call_soon_threadsafe(_settle, ended, made, fault)
 
         thread = threading.Thread(target=work, daemon=True, name=f"anyloom-{job.expert.name}")
         self._running.add(thread)
-        thread.start()
         try:
-            async with asyncio.timeout(job.timeout):
-                outputs = await ended
+            async with timer:
+                thread.start()
+                return await ended
         except TimeoutError as e:
             raise ExpertError(
-                f"'{job.expert.name}' took longer than {job.timeout:g} s and was stopped; allow more with --task-timeout."
+                f"'{job.expert.name}' took longer than {job.timeout:g} s and was stopped; raise task_timeout."
             ) from e
         except AnyloomError:
             raise
@@ -100,7 +107,7 @@ class ThreadExecutor:
         finally:
             if not ended.done() or ended.cancelled():
                 job.run.stop.set()
-        return checked(job.expert, outputs)
+                use.give_up()  # it may still wait for its turn
 
     async def aclose(self, grace: float = 5.0) -> None:
         """Waits for threads that were told to stop."""
@@ -109,11 +116,25 @@ class ThreadExecutor:
             await asyncio.sleep(0.01)
 
 
-def _settle(ended: asyncio.Future[list[Output]], outputs: list[Output], fault: BaseException | None) -> None:
+def _call(job: Job, use: Use, begun: Callable[[], Any]) -> Any:
+    """In the thread: waits for the expert, runs it, gives its seat in memory back, and then keeps what was made."""
+    args = job.prepare()
+    if args is None:
+        return None
+    job.on_start()
+    with use as instance:
+        begun()
+        started = time.perf_counter()
+        outputs = instance.run(args, job.run)
+        seconds = time.perf_counter() - started
+    return job.keep(checked(job.expert, outputs), seconds)
+
+
+def _settle(ended: asyncio.Future[Any], made: Any, fault: BaseException | None) -> None:
     if ended.done():
         return
     if fault is None:
-        ended.set_result(outputs)
+        ended.set_result(made)
     elif isinstance(fault, Exception) and not isinstance(fault, StopIteration):
         ended.set_exception(fault)
     else:  # SystemExit and its like must not end the program that called a plugin
@@ -125,9 +146,9 @@ def checked(expert: type[Expert], outputs: Any) -> list[Output]:
     if not isinstance(outputs, list) or not outputs or not all(isinstance(o, Output) for o in outputs):
         raise PluginError(f"The expert '{expert.name}' did not return a list of Outputs; its plugin is broken.")
     if all(o.modality != expert.tool.output for o in outputs):
+        promised = f"'{expert.tool.name}' makes {expert.tool.output}"
         raise PluginError(
-            f"The expert '{expert.name}' made {outputs[0].modality} where '{expert.tool.name}' makes {expert.tool.output}; "
-            "its plugin is broken."
+            f"The expert '{expert.name}' made {outputs[0].modality} where {promised}; its plugin is broken."
         )
     return outputs
 
@@ -139,7 +160,7 @@ def one_line(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What the graphs need. `emit` hears what happens outside any run's graph (downloads)."""
+    """What the graphs need. All parts are shared by every run."""
 
     settings: Settings
     registry: Registry
@@ -148,11 +169,13 @@ class Runtime:
     executor: Executor
     cache: ResultCache | None = None
     residency: Residency | None = None
-    emit: Emit = field(default=ignore)
 
 
 def open_runtime(settings: Settings, emit: Emit = ignore, **parts: Any) -> Runtime:
-    """A Runtime out of settings; `parts` replace what would be opened (registry, controller, executor, …)."""
+    """A Runtime out of settings; `parts` replace what would be opened (registry, controller, executor, …).
+
+    `emit` hears of downloads, from any thread.
+    """
     from ..tools.registry import Registry
     from ..tools.residency import Residency
 
@@ -160,7 +183,7 @@ def open_runtime(settings: Settings, emit: Emit = ignore, **parts: Any) -> Runti
     if weights is None:
         from ..core.weights import Weights
 
-        weights = Weights(settings.cache_dir, offline=settings.offline)
+        weights = Weights(settings.cache_dir, offline=settings.offline, emit=emit)
     if "residency" not in parts:
         parts["residency"] = Residency(settings.memory, weights, settings.device)
     if "controller" not in parts:
@@ -175,4 +198,4 @@ def open_runtime(settings: Settings, emit: Emit = ignore, **parts: Any) -> Runti
         parts["registry"] = Registry(settings)
     if "executor" not in parts:
         parts["executor"] = ThreadExecutor(parts["residency"])
-    return Runtime(settings=settings, emit=emit, **parts)
+    return Runtime(settings=settings, **parts)

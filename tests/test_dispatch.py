@@ -28,15 +28,21 @@ def steps(count):
 
 def graph(edges):
     """A plan of `step-N` tasks: `edges[n]` are the tasks that task n reads from."""
-    return [task(f"step-{n}", n, **{f"p{k}": f"<resource>-{d}" for k, d in enumerate(deps)}) for n, deps in enumerate(edges)]
+    args = [{f"p{k}": f"<resource>-{d}" for k, d in enumerate(deps)} for deps in edges]
+    return [task(f"step-{n}", n, **given) for n, given in enumerate(args)]
 
 
 async def test_an_uneven_plan_takes_as_long_as_its_longest_path(tmp_path):
     fakes = Fakes(tools=steps(4), delay={"step-0": 0.1, "step-1": 0.9, "step-2": 0.9, "step-3": 0.1})
-    started = time.perf_counter()
-    results = await dispatch(tmp_path, graph([[], [], [0], [1]]), fakes)
-    assert time.perf_counter() - started <= 1.1 * 1.0  # waves would take 1.8
-    assert [r.status for r in results] == ["ok"] * 4
+    best = 9.0
+    for _ in range(4):  # on a busy machine threads may be woken late
+        started = time.perf_counter()
+        results = await dispatch(tmp_path, graph([[], [], [0], [1]]), fakes, request=Request("x", fresh=True))
+        best = min(best, time.perf_counter() - started)
+        assert [r.status for r in results] == ["ok"] * 4
+        if best <= 1.1 * 1.0:
+            return
+    raise AssertionError(f"{best:.2f} s for a path of 1 s; waves would take 1.8 s")
 
 
 async def test_results_feed_later_arguments_of_any_modality(tmp_path):
@@ -48,13 +54,13 @@ async def test_results_feed_later_arguments_of_any_modality(tmp_path):
         task("text-to-video", 3, text="<resource>-2"),
         task("video-to-text", 4, video="<resource>-3"),
         task("text-to-image", 5, text="<resource>-4"),
-        task("visual-question-answering", 6, image="<resource>-5", question="what is it?"),
+        task("visual-question-answering", 6, image="<resource>-5", text="what is it?"),
     ]
     results = await dispatch(tmp_path, plan, fakes, files=[picture(tmp_path)])
     assert [r.status for r in results] == ["ok"] * 7
     assert fakes.called("text-to-speech")[0].args["text"] == results[0].text
     question = fakes.called("visual-question-answering")[0].args
-    assert question["question"] == "what is it?"
+    assert question["text"] == "what is it?"
     assert question["image"].read_bytes().startswith(b"\x89PNG")
     assert results[5].artifacts[0].provenance.inputs == (results[4].artifacts[0].sha256,)
 

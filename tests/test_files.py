@@ -20,7 +20,12 @@ def test_an_unknown_extension_is_refused():
 
 
 def test_a_tool_list_in_taskbench_form(tmp_path):
-    node = {"id": "Image Stitcher", "desc": "Joins pictures.", "input-type": ["image", "image"], "output-type": ["image"]}
+    node = {
+        "id": "Image Stitcher",
+        "desc": "Joins pictures.",
+        "input-type": ["image", "image"],
+        "output-type": ["image"],
+    }
     file = tmp_path / "tools.json"
     file.write_text(json.dumps({"nodes": [node]}))
     (tool,) = read_tools(file)

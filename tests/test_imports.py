@@ -1,9 +1,9 @@
 """The shape of the program: imports point one way, and importing costs nothing."""
 
 import ast
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,8 +21,9 @@ def imports_of(file):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[: len(package) - node.level]
             yield (*base, *(node.module or "").split("."))[0] if base else (node.module or "").split(".")[0]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("anyloom"):
-            yield "ABSOLUTE"
+        elif isinstance(node, ast.ImportFrom):
+            if (node.module or "").startswith("anyloom"):
+                yield "ABSOLUTE"
         elif isinstance(node, ast.Import) and any(a.name.startswith("anyloom") for a in node.names):
             yield "ABSOLUTE"
 
@@ -52,10 +53,16 @@ def test_importing_the_agent_is_light():
     assert not HEAVY & {m.split(".")[0] for m in out.stdout.split()}
 
 
-def test_help_is_quick():
-    best = 9.0
+def test_help_takes_little_work():
+    """Processor time, not the clock: the machine may be busy."""
+
+    def spent():
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    costs = []
     for _ in range(5):
-        started = time.perf_counter()
+        before = spent()
         subprocess.run([sys.executable, "-m", "anyloom.agent", "--help"], capture_output=True, check=True, cwd="/")
-        best = min(best, time.perf_counter() - started)
-    assert best < 0.5
+        costs.append(spent() - before)
+    assert min(costs) < 0.5

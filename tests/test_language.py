@@ -15,7 +15,7 @@ def test_a_plan_survives_writing_and_reading():
     plan = Plan(
         (
             Task("optical-character-recognition", 0, {"image": "note.png"}),
-            Task("question-answering", 1, {"question": "who, or what, wrote it?", "context": reference(0)}),
+            Task("question-answering", 1, {"text": "who, or what, wrote it?", "context": reference(0)}),
             Task("text-to-speech", 2, {"text": reference(1)}),
             Task("image-to-text", 3, {"image": "?"}),
         )
@@ -69,39 +69,68 @@ REQUEST = 'Draw "a red apple", then read it — the note, I mean; what\'s in it?
 
 
 @pytest.mark.parametrize(
-    ("line", "outputs", "good"),
+    ("name", "rest", "outputs", "good"),
     [
-        ("0: optical-character-recognition(A)\n", [], True),
-        ("0: optical-character-recognition(B)\n", [], False),  # a sound is no picture
-        ("0: optical-character-recognition(C)\n", [], False),  # no such file
-        ("0: automatic-speech-recognition(B)\n", [], True),
-        ('0: text-to-image("a red apple")\n', [], True),
-        ('0: text-to-image("a green apple")\n', [], False),  # nobody said so
-        ('0: text-to-image("red app")\n', [], False),  # half a word
-        ("0: text-to-image(0)\n", [], False),  # nothing made yet
-        ("1: text-to-image(0)\n", ["text"], True),
-        ("1: text-to-speech(0)\n", ["image"], False),  # a picture is no text
-        ("1: image-to-text(0)\n", ["image"], True),
-        ('1: visual-question-answering(0, "what\'s in it?")\n', ["image"], True),
-        ("0: video-to-text(?)\n", [], True),
-        ("0: image-to-text(?)\n", [], False),  # there is a picture
-        ("0: nonsense(A)\n", [], False),
-        ("none\n", [], True),
-        ("unable\n", [], True),
-        ("end\n", [], False),
-        ("end\n", ["text"], True),
-        ("none\n", ["text"], False),
+        ("optical-character-recognition", "(A)\n", [], True),
+        ("optical-character-recognition", "(B)\n", [], False),  # a sound is no picture
+        ("optical-character-recognition", "(C)\n", [], False),  # no such file
+        ("automatic-speech-recognition", "(B)\n", [], True),
+        ("text-to-image", '("a red apple")\n', [], True),
+        ("text-to-image", '("a green apple")\n', [], False),  # nobody said so
+        ("text-to-image", '("red app")\n', [], False),  # half a word
+        ("text-to-image", "(0)\n", [], False),  # nothing made yet
+        ("text-to-image", "(0)\n", ["text"], True),
+        ("text-to-speech", "(0)\n", ["image"], False),  # a picture is no text
+        ("image-to-text", "(0)\n", ["image"], True),
+        ("visual-question-answering", '(0, "what\'s in it?")\n', ["image"], True),
+        ("visual-question-answering", "(0)\n", ["image"], False),  # it takes two
+        ("video-to-text", "(?)\n", [], True),
+        ("image-to-text", "(?)\n", [], False),  # there is a picture
     ],
 )
-def test_the_grammar_of_the_next_line(accepts, line, outputs, good):
-    grammar = language.line_grammar(TOOLS, REQUEST, FILES, outputs)
-    assert accepts(grammar, line) is good
+def test_the_grammar_of_the_arguments(accepts, name, rest, outputs, good):
+    grammar = language.arguments_grammar(BY_NAME[name], REQUEST, FILES, outputs)
+    assert accepts(grammar, rest) is good
 
 
-def test_foreign_type_names_and_quotes_do_not_break_the_grammar(accepts):
+def test_foreign_type_names_do_not_break_the_grammar(accepts):
     from anyloom.tools.contracts import Param, Tool
 
-    tools = [Tool('Odd "Name" (x)', "", (Param("a", "3D Mesh"), Param("b", "url")), "Image")]
-    grammar = language.line_grammar(tools, "see https://example.com/a.jpg", {"m.obj": "3D Mesh"}, [])
-    assert accepts(grammar, '0: Odd "Name" (x)(A, "https://example.com/a.jpg")\n')
-    assert accepts(language.line_grammar(tools, "", {}, [], last=True), "end\n")
+    tool = Tool('Odd "Name" (x)', "", (Param("a", "3D Mesh"), Param("b", "url")), "Image")
+    grammar = language.arguments_grammar(tool, "see https://example.com/a.jpg", {"m.obj": "3D Mesh"}, [])
+    assert accepts(grammar, '(A, "https://example.com/a.jpg")\n')
+
+
+def test_the_likeliest_name_wins_over_many_that_begin_alike():
+    import math
+
+    from anyloom.controller.local import likeliest
+
+    class Session:
+        """Five names share a first token of probability 0.6; one that stands alone has 0.4."""
+
+        def next_scores(self, texts):
+            return [math.log(0.6 if t.startswith(" text") else 0.4 if "optical" in t else 1e-6) for t in texts]
+
+        def score(self, texts):
+            return [math.log(0.12 if t.startswith(" text") else 0.4) for t in texts]
+
+    assert likeliest(Session(), TOOLS).name == "optical-character-recognition"
+
+
+def test_what_a_file_could_give_comes_first():
+    """'Read this note aloud' lacks a text, and the picture can give one."""
+    from anyloom.controller.local import first_step
+
+    class Session:
+        def next_scores(self, texts):
+            return [0.0 if "optical" in t else -20.0 for t in texts]
+
+    speech = BY_NAME["text-to-speech"]
+    files = {"note.png": "image"}
+    step = first_step(Session(), speech, "(?)\n", TOOLS, files, [])
+    assert step == (BY_NAME["optical-character-recognition"], "(A)\n")
+    used = ["0: optical-character-recognition(A)\n"]
+    assert first_step(Session(), speech, "(?)\n", TOOLS, files, used) is None
+    assert first_step(Session(), speech, '("hello")\n', TOOLS, files, []) is None
+    assert first_step(Session(), speech, "(?)\n", TOOLS, {}, []) is None

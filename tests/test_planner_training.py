@@ -72,7 +72,12 @@ def test_tree_attention_equals_separate_sequences():
 
     register()
     config = LlamaConfig(
-        hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2, vocab_size=100
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        vocab_size=100,
     )
     torch.manual_seed(0)
     plain = LlamaForCausalLM(config).eval()

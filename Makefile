@@ -13,6 +13,7 @@ test: $(VENV)/.test
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
+	@mkdir -p .mypy && ln -sfn .. .mypy/anyloom
 	$(BIN)/python -m mypy
 
 clean:

@@ -1,8 +1,8 @@
 """The front door: the Python Agent and the command line. Nothing else prints or serves.
 
-    from anyloom.agent import Agent
+from anyloom.agent import Agent
 
-    answer = Agent().ask("Read this note aloud", attachments=["note.png"])
+answer = Agent().ask("Read this note aloud", attachments=["note.png"])
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Agent: anyloom from Python.
 
-    agent = Agent()                                             # settings from environment and file
-    answer = agent.ask("Describe this aloud", attachments=["cat.png"])
-    answer.text, answer.artifacts
-    answer = await agent.aask("...")                            # inside an event loop
-    async for event in agent.astream("..."):                    # typed events, the last is AnswerDone
-        ...
+agent = Agent()                                             # settings from environment and file
+answer = agent.ask("Describe this aloud", attachments=["cat.png"])
+answer.text, answer.artifacts
+answer = await agent.aask("...")                            # inside an event loop
+async for event in agent.astream("..."):                    # typed events, the last is AnswerDone
+    ...
 """
 
 from __future__ import annotations
@@ -47,25 +47,33 @@ class Agent:
             self._engine = Engine(self.settings)
         return self._engine
 
-    def ask(self, text: str, attachments: Iterable[Attachment] = (), *, thread: str | None = None, **options: Any) -> Answer:
+    def ask(
+        self, text: str, attachments: Iterable[Attachment] = (), *, thread: str | None = None, **options: Any
+    ) -> Answer:
         """Answers a request. `options` are those of Request (mode, seed, approve, ...).
 
         Raises InputError for files that cannot be used, PlanError when no plan can be made.
         """
         return _run(self._once(text, attachments, thread, ignore, options))
 
-    def stream(self, text: str, attachments: Iterable[Attachment] = (), *, thread: str | None = None, **options: Any) -> Iterator[Event]:
+    def stream(
+        self, text: str, attachments: Iterable[Attachment] = (), *, thread: str | None = None, **options: Any
+    ) -> Iterator[Event]:
         """`ask`, yielding each event as it happens; the last one is AnswerDone."""
         events = self.astream(text, attachments, thread=thread, **options)
         with asyncio.Runner() as runner:
             while (event := runner.run(_next(events))) is not None:
                 yield event
 
-    async def aask(self, text: str, attachments: Iterable[Attachment] = (), *, thread: str | None = None, **options: Any) -> Answer:
+    async def aask(
+        self, text: str, attachments: Iterable[Attachment] = (), *, thread: str | None = None, **options: Any
+    ) -> Answer:
         """`ask` inside an event loop."""
         return await self.engine.ask(self.request(text, attachments, **options), thread=thread)
 
-    async def astream(self, text: str, attachments: Iterable[Attachment] = (), *, thread: str | None = None, **options: Any) -> AsyncIterator[Event]:
+    async def astream(
+        self, text: str, attachments: Iterable[Attachment] = (), *, thread: str | None = None, **options: Any
+    ) -> AsyncIterator[Event]:
         """`stream` inside an event loop. Closing the iterator stops the run."""
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -90,7 +98,9 @@ class Agent:
         from ..graphs.state import Request
 
         if len(text) > self.settings.limits.text_characters:
-            raise InputError(f"The request has {len(text)} characters; the limit is {self.settings.limits.text_characters}.")
+            raise InputError(
+                f"The request has {len(text)} characters; the limit is {self.settings.limits.text_characters}."
+            )
         if not text.strip():
             raise InputError("The request is empty; say what should be done.")
         options.setdefault("seed", self.settings.seed)
@@ -107,11 +117,13 @@ class Agent:
             found[name] = self.engine.store.add_file(path, name)
         return tuple(found.values())
 
-    async def _once(self, text: str, attachments: Iterable[Attachment], thread: str | None, emit: Emit, options: dict[str, Any]) -> Answer:
+    async def _once(
+        self, text: str, attachments: Iterable[Attachment], thread: str | None, emit: Emit, options: dict[str, Any]
+    ) -> Answer:
         try:
             return await self.engine.ask(self.request(text, attachments, **options), thread=thread, emit=emit)
         finally:
-            await self.engine.aclose()
+            await self.engine.aclose(unload=False)
 
     def close(self) -> None:
         """Unloads experts and closes files."""

@@ -52,7 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except Exception as e:  # ours: one sentence for the user, the traceback for the report
-        click.echo(f"anyloom: an unexpected {type(e).__name__} ({_one_line(e)}); details are in {_crash_file()}.", err=True)
+        click.echo(
+            f"anyloom: an unexpected {type(e).__name__} ({_one_line(e)}); details are in {_crash_file()}.", err=True
+        )
         return 1
 
 

@@ -11,7 +11,16 @@ from typing import Any
 
 from ..controller.plan import referenced
 from ..core.events import (
-    AnswerDone, AnswerText, Download, Event, Notice, PlanMade, TaskDone, TaskFailed, TaskProgress, TaskStarted,
+    AnswerDone,
+    AnswerText,
+    Download,
+    Event,
+    Notice,
+    PlanMade,
+    TaskDone,
+    TaskFailed,
+    TaskProgress,
+    TaskStarted,
 )  # fmt: skip
 
 MARKS = {"done": "✓", "cached": "≡", "failed": "✗", "skipped": "–", "started": "•"}
@@ -47,8 +56,9 @@ class TerminalView:
 
         self.console = console or Console(highlight=False)
         self.progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(), console=self.console, transient=True, disable=not self.console.is_terminal,
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
+            TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
+            console=self.console, transient=True, disable=not self.console.is_terminal,
         )  # fmt: skip
         self.bars: dict[Any, Any] = {}
         self.said_download: set[str] = set()
@@ -127,7 +137,9 @@ class TerminalView:
     def _on_TaskFailed(self, event: TaskFailed) -> None:
         self._end(event.id)
         mark = MARKS["skipped" if event.skipped else "failed"]
-        self.console.print(f"[red]{mark}[/red] {event.id}  {_escape(event.task)}  {_escape(event.error)}", soft_wrap=True)
+        self.console.print(
+            f"[red]{mark}[/red] {event.id}  {_escape(event.task)}  {_escape(event.error)}", soft_wrap=True
+        )
 
     def _on_AnswerText(self, event: AnswerText) -> None:
         self._end("plan")

@@ -108,7 +108,7 @@ def test_no_tool_needed_is_a_direct_answer_and_text_comes_from_a_pipe(home):
         (["ask", "   "], "grey", "empty"),
         (["ask", "x"], "lost", "no"),
         (["ask", "x"], "loop", "wait for each other"),
-        (["ask", "x", "--controller", "nobody"], None, "no controller 'nobody'"),
+        (["ask", "x", "--controller", "nobody"], None, "'controller' is 'nobody'"),
         (["ask", "x", "--controller", "python:nothing:here"], None, "cannot be imported"),
         (["ask", "make it grey", "-a", "cat.png", "--pin", "image-to-image=nobody"], "grey", "nobody"),
         (["ask", "x", "--policy", "worst"], "grey", "worst"),
@@ -158,3 +158,29 @@ def test_tools_and_doctor(home):
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
     assert "ANYLOOM_OFFLINE" in doctor.stdout
     assert "piper-joe" in doctor.stdout
+
+
+def test_a_strangers_plugin_is_offered_and_a_broken_one_is_named(home):
+    (home / "shout_kit.py").write_text(
+        "from anyloom.tools import Expert, Output, Param, Tool\n"
+        "class Shout(Expert):\n"
+        "    name = 'shout'\n"
+        "    tool = Tool('shout-text', 'Writes a text in capital letters', (Param('text', 'text'),), 'text')\n"
+        "    def run(self, args, run):\n"
+        "        return [Output.text(args['text'].upper())]\n"
+    )
+    (home / "broken_kit.py").write_text("import a_library_nobody_has")
+    info = home / "kit-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kit\nVersion: 1.0\n")
+    points = "[anyloom.experts]\nshout = shout_kit:Shout\nbroken = broken_kit:Broken\n"
+    (info / "entry_points.txt").write_text(points)
+    listed = json.loads(run(home, "tools", "--json").stdout)
+    assert "shout-text" in {t["name"] for t in listed["tools"] if t["offered"]}
+    assert any("broken" in f and "a_library_nobody_has" in f for f in listed["failures"])
+    for command in ("tools", "doctor"):
+        assert "a_library_nobody_has" in run(home, command).stdout
+    (home / "scripted.py").write_text(
+        MODEL.replace("PLAN = '", 'PLAN = \'[{"task": "shout-text", "id": 0, "args": {"text": "quiet"}}]\' or \'')
+    )
+    assert "QUIET" in run(home, "ask", "shout quiet").stdout

@@ -17,8 +17,12 @@ from .options import settings_from, shared
 
 @click.command()
 @click.argument("request", required=False)
-@click.option("--attach", "-a", "attach", multiple=True, metavar="FILE", help="A file to go with the request; repeat for more.")
-@click.option("--mode", type=click.Choice(["cascade"]), default="cascade", show_default=True, help="Which graph answers.")
+@click.option(
+    "--attach", "-a", "attach", multiple=True, metavar="FILE", help="A file to go with the request; repeat for more."
+)
+@click.option(
+    "--mode", type=click.Choice(["cascade"]), default="cascade", show_default=True, help="Which graph answers."
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Copy the files that are made here.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")
 @click.option("--plan-only", is_flag=True, help="Show the plan and run nothing.")
@@ -93,6 +97,7 @@ class JsonView:
     """Events as JSON lines on the standard output."""
 
     def __call__(self, event: Event) -> None:
+        """Prints one event."""
         click.echo(json.dumps(event.to_json(), ensure_ascii=False))
 
     def __enter__(self) -> JsonView:
@@ -138,7 +143,8 @@ async def _answer(agent: Any, view: Any, out: Path | None, begin: Any, interacti
                 decision = _approval(agent, pause, interactive)
         store = agent.engine.store
         made = [a for a in answer.artifacts if a.modality != "text"]
-        paths = [store.export(a, out) if out else store.path(a) for a in made]
+        folder = out or agent.settings.out_dir
+        paths = [store.export(a, folder) if folder else store.path(a) for a in made]
         if paths:
             view.files(paths)
         return 0 if answer.ok else 1

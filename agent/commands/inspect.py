@@ -22,31 +22,34 @@ def tools(as_json: bool, **flags: Any) -> None:
     registry = Registry(settings)
     rows = [_tool_row(registry, settings, t) for t in registry.tools()]
     if as_json:
-        failures = [{"name": f.name, "group": f.group, "error": f.error} for f in registry.failures]
+        failures = [str(f) for f in registry.failures]
         click.echo(json.dumps({"tools": rows, "failures": failures}, ensure_ascii=False, indent=1))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(highlight=False)
     table = Table("", "tool", "takes → gives", "experts", box=None, pad_edge=False)
     for row in rows:
         experts = ", ".join(e["name"] for e in row["experts"] if not e["missing"])
-        table.add_row("✓" if row["offered"] else "–", row["name"], row["signature"].replace("->", "→"), experts or "none here")
+        table.add_row(
+            "✓" if row["offered"] else "–", row["name"], row["signature"].replace("->", "→"), experts or "none here"
+        )
     console.print(table)
     for row in rows:
         for expert in row["experts"]:
             if expert["missing"] and settings.profile in expert["profiles"]:
                 console.print(f"[dim]{expert['name']}: {expert['missing']}[/dim]", soft_wrap=True)
     for failure in registry.failures:
-        console.print(f"[red]plugin {failure.name}[/red] ({failure.group}): {failure.error}", soft_wrap=True)
+        console.print(f"[red]plugin[/red] {escape(str(failure))}", soft_wrap=True)
 
 
 def _tool_row(registry: Any, settings: Any, tool: Any) -> dict[str, Any]:
     offered = {t.name for t in registry.offered()}
     experts = [
         {
-            "name": e.name, "missing": e.available(), "licence": e.card.licence, "memory": e.card.memory,
+            "name": e.name, "missing": registry.reason(e) or "", "licence": e.card.licence, "memory": e.card.memory,
             "speed": e.card.speed, "quality": e.card.quality, "profiles": list(e.card.profiles),
         }
         for e in registry.all_experts() if e.tool.name == tool.name
@@ -70,7 +73,9 @@ def doctor(**flags: Any) -> int:
     from ...tools.registry import Registry
 
     settings = settings_from(flags)
-    click.echo(f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+    click.echo(
+        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    )
     click.echo("\nSettings")
     for key, source in origins(settings).items():
         click.echo(f"  {key:<14} {str(getattr(settings, key))[:70]:<40} {source}")
@@ -87,14 +92,14 @@ def doctor(**flags: Any) -> int:
     for expert in registry.all_experts():
         if settings.profile not in expert.card.profiles:
             continue
-        missing = expert.available()
+        missing = registry.reason(expert)
         absent = [u for u in expert.card.weights if not weights.status(u).present]
         note = missing or (f"weights are fetched on first use ({expert.card.size / 1e6:.0f} MB)" if absent else "ready")
         click.echo(f"  {'–' if missing else '✓'} {expert.name:<22} {expert.tool.name:<30} {note}")
     if registry.failures:
         click.echo("\nPlugins that failed")
         for failure in registry.failures:
-            click.echo(f"  ✗ {failure.name} ({failure.distribution}, {failure.group}): {failure.error}")
+            click.echo(f"  ✗ {failure}")
     return 1 if faults else 0
 
 
@@ -134,7 +139,9 @@ def artifact_show(which: str, **flags: Any) -> None:
     if path.exists():
         found = extract(path)
         if found is None:
-            raise InputError(f"'{which}' holds no provenance of anyloom; it was made elsewhere, or its format cannot carry any.")
+            raise InputError(
+                f"'{which}' holds no provenance of anyloom; it was made elsewhere, or its format cannot carry any."
+            )
         click.echo(json.dumps(found, ensure_ascii=False, indent=1))
         return
     if path.suffix:

@@ -21,8 +21,12 @@ from .options import settings_from, shared
 @click.command()
 @click.argument("request", required=False)
 @click.option("--attach", "-a", "attach", multiple=True, metavar="NAME", help="A file's name; it need not exist.")
-@click.option("--tools", "tools_file", type=click.Path(path_type=Path), help="Plan over exactly these tools (TaskBench's form).")
-@click.option("--requests", type=click.Path(path_type=Path), help="JSON lines with id, request, attach: plan all of them.")
+@click.option(
+    "--tools", "tools_file", type=click.Path(path_type=Path), help="Plan over exactly these tools (TaskBench's form)."
+)
+@click.option(
+    "--requests", type=click.Path(path_type=Path), help="JSON lines with id, request, attach: plan all of them."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where the plans of --requests go, as JSON lines.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--timings", is_flag=True, help="With --requests: say how long planning took.")
@@ -67,7 +71,10 @@ class Planner:
             known = {t.name: t for t in (*TOOLS, *Registry(settings).offered())}
             self.tools = tuple(known.values())
         self.controller = open_controller(
-            settings.controller, Weights(settings.cache_dir, offline=settings.offline), settings.cache_dir, settings.max_tasks
+            settings.controller,
+            Weights(settings.cache_dir, offline=settings.offline),
+            settings.cache_dir,
+            settings.max_tasks,
         )
 
     async def plan(self, text: str, attach: tuple[str, ...] | list[str]) -> Any:
@@ -88,7 +95,7 @@ class Planner:
 
 
 async def _batch(planner: Planner, requests: Path, out: Path | None, timings: bool) -> int:
-    """One output line for each input line, in order; a request that cannot be planned gets an empty plan and its error."""
+    """One output line for each input line, in order; what cannot be planned gets an empty plan and its error."""
     items = _read(requests)
     spent: list[float] = []
     sink = out.open("w", encoding="utf-8") if out else sys.stdout

@@ -57,7 +57,9 @@ def show(run: str, as_json: bool, **flags: Any) -> None:
 @click.option("--seed", type=int, help="Another seed.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Copy the files that are made here.")
 @shared
-def replay(run: str, from_step: int | None, expert: str | None, seed: int | None, out: Path | None, **flags: Any) -> int:
+def replay(
+    run: str, from_step: int | None, expert: str | None, seed: int | None, out: Path | None, **flags: Any
+) -> int:
     """Run it again, whole or from a step, and say whether the same came out."""
     from ...graphs.engine import Engine
     from ..terminal import TerminalView
@@ -73,7 +75,7 @@ def replay(run: str, from_step: int | None, expert: str | None, seed: int | None
             for line in outcome.lines():
                 click.echo(line)
             if out:
-                view.files([engine.store.export(a, out) for a in outcome.answer.artifacts])
+                view.files([engine.store.export(a, out) for a in outcome.answer.artifacts if a.modality != "text"])
             return 0 if outcome.answer.ok else 1
         finally:
             await engine.aclose()

@@ -42,8 +42,15 @@ def evaluate() -> None:
 
 
 @evaluate.command("planner")
-@click.option("--adapter", type=click.Path(path_type=Path, exists=True), help="An adapter folder; the shipped one otherwise.")
-@click.option("--requests", type=click.Path(path_type=Path, exists=True), multiple=True, help="Test sets; the repository's otherwise.")
+@click.option(
+    "--adapter", type=click.Path(path_type=Path, exists=True), help="An adapter folder; the shipped one otherwise."
+)
+@click.option(
+    "--requests",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="Test sets; the repository's otherwise.",
+)
 @click.option("--show", is_flag=True, help="Print every request that went wrong.")
 @shared
 def eval_planner(adapter: Path | None, requests: tuple[Path, ...], show: bool, **flags: Any) -> None:

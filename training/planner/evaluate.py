@@ -146,7 +146,7 @@ def shape(plan: Plan, tools: dict[str, Tool], words: bool) -> Any:
             deps = Task("", 0, {"v": value}).dep
             if deps:
                 read.append((name, tree(plan[deps[0]])))
-            elif "." in value and len(value) < 80 and " " not in value.strip("'\"") or _is_file(value):
+            elif ("." in value and len(value) < 80 and " " not in value.strip("'\"")) or _is_file(value):
                 read.append((name, value))
             else:
                 read.append((name, " ".join(value.lower().split()).strip(" .?!'\"") if words else "text"))

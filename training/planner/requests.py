@@ -38,7 +38,7 @@ GENERIC = {
     ),
 }
 NAMED_FILE = {
-    "image": "the image {}|the picture {}|the file {}|my photo {}|an image {}|image {}|the image file {}|an image file {}",
+    "image": "the image {}|the picture {}|the file {}|my photo {}|an image {}|image {}|the image file {}",
     "audio": "the recording {}|the audio {}|the file {}|an audio file {}|audio {}|the sound file {}|my recording {}",
     "video": "the video {}|the clip {}|the file {}|a video file {}|video {}|my video {}|a video {}",
     "text": "the text {}|the file {}|my notes {}|the text file {}|the document {}",
@@ -71,7 +71,8 @@ ALSO = (
 )
 LAST = ", and finally {}|. Finally, {}|. In the end, {}|, and lastly {}|. At last {}|. Lastly, {}"
 INTROS = (
-    "I have {}. |I've got {}. |There's {}. |Here is {}. |I have {}, |Given {}, |Attached is {}. |i have {} - |Using {}, |With {}, "
+    "I have {}. |I've got {}. |There's {}. |Here is {}. |I have {}, |Given {}, |Attached is {}. |i have {} - |"
+    "Using {}, |With {}, "
 )
 
 
@@ -220,7 +221,9 @@ class RequestWriter:
             elif param.modality == "url":
                 values.append(("said", (self.rng.choice(self.phrases.banks["url"]), "url")))
             elif param.modality == "text" and (slot in capability.banks or self.rng.random() < 0.75):
-                bank = capability.banks.get(slot) or self.rng.choice(("sentence", "passage", "sentence"))
+                bank = capability.banks.get(slot) or self.rng.choice(
+                    ("sentence", "sentence", "sentence", "sentence", "passage")
+                )
                 values.append(("said", (self.rng.choice(self.phrases.banks[bank]), bank)))
             elif param.modality in FILE_BANKS:
                 same = [f for f, k in files.items() if k == param.modality]
@@ -366,7 +369,7 @@ class _Words:
                 links = LAST
             link = _pick(rng, links)
             sentence = parts[i][0]
-            if style == "steps" or not parts[i][1] or text.endswith("\x02") and rng.random() < 0.7:
+            if style == "steps" or not parts[i][1] or (text.endswith("\x02") and rng.random() < 0.7):
                 link = link if link.startswith(". ") else ". {}"
                 link = link if rng.random() < 0.6 else ". {}"
             text = text.rstrip(".!") if link.startswith(".") and not text.endswith("?") else text
@@ -403,8 +406,12 @@ class _Words:
                 sentence = rng.choice(c.have_then)
                 return intro + self._fill(sentence, {}), False
         elliptic = (
-            not first and kind == "ref" and int(what) == self.last and len(node.values) == 1  # type: ignore[call-overload]
-            and int(what) not in self.nested and c.have_then  # type: ignore[call-overload]
+            not first
+            and kind == "ref"
+            and int(what) == self.last
+            and len(node.values) == 1  # type: ignore[call-overload]
+            and int(what) not in self.nested
+            and c.have_then  # type: ignore[call-overload]
         )
         if elliptic and rng.random() < 0.25:
             self.last = n
@@ -542,7 +549,9 @@ class _Words:
     def _typo(self, text: str) -> str:
         """One or two slips of the finger, never inside a name or quoted content."""
         rng = self.rng
-        letters = [m.start() for m in re.finditer(r"(?<=[a-z])[a-z](?=[a-z])", text) if not self._inside(text, m.start())]
+        letters = [
+            m.start() for m in re.finditer(r"(?<=[a-z])[a-z](?=[a-z])", text) if not self._inside(text, m.start())
+        ]
         for at in sorted(rng.sample(letters, min(len(letters), rng.choice((1, 1, 2)))), reverse=True):
             kind = rng.randrange(3)
             if kind == 0:

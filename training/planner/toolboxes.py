@@ -51,6 +51,7 @@ NEIGHBOURS = tuple(
         "detect_objects count_objects classify_image",
         "caption_image image_to_poem",
         "caption_video summarise_video",
+        "caption_sound classify_sound",
     )
 )
 # One pocket tool may do what several capabilities ask for.
@@ -108,12 +109,16 @@ class ToolboxSampler:
     def sample(self) -> Toolbox:
         """A list of 3 to 40 tools."""
         rng = self.rng
-        kind = rng.choices(("pocket", "mixed", "invented"), (28, 12, 60))[0]
+        kind = rng.choices(("pocket", "mixed", "invented"), (36, 12, 52))[0]
         pairs: list[tuple[Tool, Capability]] = []
         if kind != "invented":
             pairs = self._pocket()
         if kind != "pocket":
-            size = rng.randint(2, 10) if pairs else rng.choices((rng.randint(3, 9), rng.randint(10, 22), rng.randint(23, 40)), (25, 45, 30))[0]
+            size = (
+                rng.randint(2, 10)
+                if pairs
+                else rng.choices((rng.randint(3, 9), rng.randint(10, 22), rng.randint(23, 40)), (25, 45, 30))[0]
+            )
             taken = {c.key for _, c in pairs} | {_key(t.name) for t, _ in pairs}
             pairs += self._invented(size, taken)
         if kind == "mixed" or rng.random() < 0.5:

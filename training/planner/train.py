@@ -33,7 +33,8 @@ class Recipe:
     alpha: int = 32
     learning_rate: float = 1e-3
     warmup: int = 30
-    decay_fraction: float = 0.25
+    decay_fraction: float = 0.35
+    up_factor: float = 3.0  # learning rate of the B matrices over that of the A matrices (LoRA+, arXiv 2402.12354)
     first_layer: int = 4
     clip: float = 1.0
     seed: int = 0
@@ -51,10 +52,14 @@ class Recipe:
 class Masters:
     """AdamW on float32 copies of bfloat16 parameters: small updates are not rounded away."""
 
-    def __init__(self, parameters: list[torch.nn.Parameter], recipe: Recipe):
-        self.live = parameters
-        self.masters = [p.detach().float().clone() for p in parameters]
-        self.optimiser = torch.optim.AdamW(self.masters, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    def __init__(self, named: list[tuple[str, torch.nn.Parameter]], recipe: Recipe):
+        self.live = [p for _, p in named]
+        self.masters = [p.detach().float().clone() for p in self.live]
+        groups = [
+            {"params": [m], "scale": recipe.up_factor if "lora_B" in n else 1.0}
+            for (n, _), m in zip(named, self.masters, strict=True)
+        ]
+        self.optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
         self.clip = recipe.clip
 
     def step(self, rate: float) -> float:
@@ -64,7 +69,7 @@ class Masters:
             live.grad = None
         norm = torch.nn.utils.clip_grad_norm_(self.masters, self.clip)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         self.optimiser.step()
         with torch.no_grad():
             for master, live in zip(self.masters, self.live, strict=True):
@@ -108,7 +113,7 @@ def train(base: Path, out: Path, recipe: Recipe, *, resume: bool = False, device
     out.mkdir(parents=True, exist_ok=True)
     model = build(base, recipe, device)
     model.train()
-    masters = Masters([p for p in model.parameters() if p.requires_grad], recipe)
+    masters = Masters([(n, p) for n, p in model.named_parameters() if p.requires_grad], recipe)
     step = _restore(out, masters) if resume else 0
     source = EpisodeSource.from_base(base, seed=recipe.seed)
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
@@ -130,7 +135,7 @@ def train(base: Path, out: Path, recipe: Recipe, *, resume: bool = False, device
         step += 1
         if step % 10 == 0:
             say(f"step {step}/{recipe.steps}  loss {smooth:.3f}  {line['seconds']:.0f} s")
-        if step % 50 == 0 or step == recipe.steps:
+        if step % 10 == 0 or step == recipe.steps:
             _save(out, masters, step)
             export(model, out / "adapter")
     return out / "adapter"
@@ -165,5 +170,6 @@ def _restore(out: Path, masters: Masters) -> int:
     for master, live, saved in zip(masters.masters, masters.live, state["masters"], strict=True):
         master.copy_(saved)
         live.data.copy_(saved)
-    masters.optimiser.load_state_dict(state["optimiser"])
+    if len(state["optimiser"]["param_groups"]) == len(masters.optimiser.param_groups):
+        masters.optimiser.load_state_dict(state["optimiser"])
     return int(state["step"])

@@ -85,7 +85,9 @@ def tree_attention(
     outs = [_attend(q[:, :, :p], [k[:, :p]], [v[:, :p]], _current.causal)]
     for g in _current.groups:
         outs.append(
-            _attend(q[:, :, g.start : g.end], [k[:, :p], k[:, g.start : g.end]], [v[:, :p], v[:, g.start : g.end]], g.mask)
+            _attend(
+                q[:, :, g.start : g.end], [k[:, :p], k[:, g.start : g.end]], [v[:, :p], v[:, g.start : g.end]], g.mask
+            )
         )
     out = torch.cat(outs, 2).reshape(heads, length, d)
     return out.transpose(0, 1)[None], None

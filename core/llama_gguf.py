@@ -125,7 +125,7 @@ def _tokenizer(facts: dict[str, Any]) -> Any:
     tokens = facts["tokenizer.ggml.tokens"]
     merges = [tuple(m.split(" ", 1)) for m in facts["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(models.BPE({t: n for n, t in enumerate(tokens)}, merges))
-    bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytewise: Any = pre_tokenizers.ByteLevel(add_prefix_space=False)
     if facts.get("tokenizer.ggml.pre") in DIGITS_APART:
         bytewise = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), bytewise])
     tokenizer.pre_tokenizer = bytewise

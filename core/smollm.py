@@ -78,7 +78,7 @@ class Grammar:
         from llguidance import LLMatcher
 
         text = schema if isinstance(schema, str) else json.dumps(schema)
-        compact = {"whitespace_flexible": False, "json_allowed_escapes": 'nrt"\\'}  # no \u: half surrogate pairs
+        compact: Any = {"whitespace_flexible": False, "json_allowed_escapes": 'nrt"\\'}  # no \u: half surrogate pairs
         return cls(LLMatcher.grammar_from_json_schema(text, overrides=compact), CLOSING)
 
 
@@ -370,7 +370,7 @@ class Session:
         the pieces written so far, once `should_stop()` is true.
         """
         with self.lm.working():
-            matcher = self.lm.matcher(grammar) if grammar else None
+            matcher: Any = self.lm.matcher(grammar) if grammar else None
             closing = grammar.closing if grammar else ()
             pick = _Picker(self.lm, temperature, seed, closing)
             out = _Written(self.lm, stop, on_token)

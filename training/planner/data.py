@@ -55,7 +55,9 @@ class EpisodeSource:
         writer = RequestWriter(self.phrases, rng)
         tools = {t.name: t for t in box.tools}
         ids = self.encode(language.prefix(box.tools))
-        prefix, branches, targets = len(ids), [], []
+        prefix = len(ids)
+        branches: list[int] = []
+        targets: list[int] = []
         while len(ids) < self.budget or len(branches) < 6:
             asked, planned = self._branch(writer.sample(box), tools)
             targets += range(len(ids) + len(asked), len(ids) + len(asked) + len(planned))

@@ -89,8 +89,11 @@ class Score:
     def add(self, item: dict[str, Any], plan: Plan, tools: dict[str, Tool]) -> bool:
         """Counts one request; true when nodes and links are exactly right."""
         name = {t.id: t.task for t in plan.tasks}
-        made = {"nodes": set(name.values()), "links": {(name[d], t.task) for t in plan.tasks for d in t.dep}}
-        want = {"nodes": set(item["nodes"]), "links": {tuple(link) for link in item["links"]}}
+        made: dict[str, set[Any]] = {
+            "nodes": set(name.values()),
+            "links": {(name[d], t.task) for t in plan.tasks for d in t.dep},
+        }
+        want: dict[str, set[Any]] = {"nodes": set(item["nodes"]), "links": {tuple(link) for link in item["links"]}}
         for key, count in self.counts.items():
             count[0] += len(made[key] & want[key])
             count[1] += len(made[key])
@@ -141,7 +144,7 @@ def shape(plan: Plan, tools: dict[str, Tool], words: bool) -> Any:
     """A plan without its numbering: each task as the tree of what it reads, sorted."""
 
     def tree(task: Task) -> tuple[Any, ...]:
-        read = []
+        read: list[Any] = []
         for name, value in sorted(task.args.items()):
             deps = Task("", 0, {"v": value}).dep
             if deps:

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).parent
 SLOT = re.compile(r"\{(\d|f|~\w+)\}")
@@ -48,7 +49,7 @@ class Capability:
         if (self.inputs, self.output) != (other.inputs, other.output):
             raise ValueError(f"{file.name}: '{self.key}' is there twice, with other inputs or output.")
         lists = ("names", "descriptions", "do", "want", "thing", "named", *OPTIONAL)
-        both = {k: tuple(dict.fromkeys((*getattr(self, k), *getattr(other, k)))) for k in lists}
+        both: dict[str, Any] = {k: tuple(dict.fromkeys((*getattr(self, k), *getattr(other, k)))) for k in lists}
         return replace(self, banks={**other.banks, **self.banks}, **both)
 
 

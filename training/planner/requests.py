@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ...controller.language import speakable
 from ...controller.plan import MISSING, Plan, Task, reference
@@ -102,7 +103,7 @@ class Item:
 class _Node:
     tool: Tool
     capability: Capability
-    values: list[tuple[str, object]] = field(default_factory=list)  # (file|said|ref|missing, what)
+    values: list[tuple[str, Any]] = field(default_factory=list)  # (file|said|ref|missing, what)
 
 
 class RequestWriter:
@@ -214,7 +215,7 @@ class RequestWriter:
         self, box: Toolbox, tool: Tool, nodes: list[_Node], files: dict[str, str], refs: Mapping[int, int]
     ) -> None:
         capability = self.rng.choice(box.capabilities[tool.name])
-        values: list[tuple[str, object]] = []
+        values: list[tuple[str, Any]] = []
         for slot, param in enumerate(tool.params):
             if slot in refs:
                 values.append(("ref", refs[slot]))
@@ -280,7 +281,7 @@ class RequestWriter:
             args = {}
             for slot, (kind, what) in enumerate(node.values):
                 if kind == "ref":
-                    value = reference(int(what))  # type: ignore[call-overload]
+                    value = reference(int(what))
                 elif kind == "missing":
                     value = MISSING
                 elif kind == "said":
@@ -315,7 +316,7 @@ class _Words:
         for n, node in enumerate(nodes):
             for kind, what in node.values:
                 if kind == "ref":
-                    consumers.setdefault(int(what), []).append(n)  # type: ignore[call-overload]
+                    consumers.setdefault(int(what), []).append(n)
         nesting = rng.choice((0.0, 0.25, 0.6, 0.9))
         self.nested = {n for n, c in consumers.items() if len(c) == 1 and rng.random() < nesting}
 
@@ -409,17 +410,17 @@ class _Words:
             not first
             and kind == "ref"
             and int(what) == self.last
-            and len(node.values) == 1  # type: ignore[call-overload]
+            and len(node.values) == 1
             and int(what) not in self.nested
-            and c.have_then  # type: ignore[call-overload]
+            and c.have_then
         )
         if elliptic and rng.random() < 0.25:
             self.last = n
             return self._fill(rng.choice(c.have_then), {}), True
         form = rng.choices(("do", "want", "thing"), (62, 14 if first or last else 4, 24))[0]
         other = bool(c.do_ref) and kind != "said"
-        if c.key == "speak_text" and kind == "ref" and int(what) in self.nested and rng.random() < 0.35:  # type: ignore[call-overload]
-            return self._aloud(n, int(what)), True  # type: ignore[call-overload]
+        if c.key == "speak_text" and kind == "ref" and int(what) in self.nested and rng.random() < 0.35:
+            return self._aloud(n, int(what)), True
         if c.do_split and kind == "file" and node.values[1][0] == "said" and rng.random() < 0.5:
             text = self._split(n)
         elif form == "thing":
@@ -478,8 +479,8 @@ class _Words:
         if kind == "missing":
             return _pick(self.rng, GENERIC[str(what)])
         if kind == "ref":
-            return self._result(int(what))  # type: ignore[call-overload]
-        text, bank = what  # type: ignore[misc]
+            return self._result(int(what))
+        text, bank = what
         return self._said(n, slot, text, bank)
 
     def _said(self, n: int, slot: int, text: str, bank: str) -> str:

@@ -15,6 +15,7 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -77,14 +78,14 @@ class Masters:
         return float(norm)
 
 
-def build(base: Path, recipe: Recipe, device: str) -> torch.nn.Module:
+def build(base: Path, recipe: Recipe, device: str) -> Any:
     """The base model in bfloat16 with fresh adapters, nothing else trainable."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     register()
     torch.manual_seed(recipe.seed)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, attn_implementation="tree")
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, attn_implementation="tree")
     layers = list(range(recipe.first_layer, model.config.num_hidden_layers))
     config = LoraConfig(
         r=recipe.rank, lora_alpha=recipe.alpha, target_modules=list(TARGETS), layers_to_transform=layers
@@ -96,7 +97,7 @@ def build(base: Path, recipe: Recipe, device: str) -> torch.nn.Module:
     return model
 
 
-def loss_of(model: torch.nn.Module, episode: Episode, device: str) -> tuple[torch.Tensor, int]:
+def loss_of(model: Any, episode: Episode, device: str) -> tuple[torch.Tensor, int]:
     """Mean cross-entropy over the plans' tokens, and how many there are."""
     ids = torch.tensor(episode.ids, device=device)[None]
     place = positions(episode.prefix, episode.branches).to(device)
@@ -141,7 +142,7 @@ def train(base: Path, out: Path, recipe: Recipe, *, resume: bool = False, device
     return out / "adapter"
 
 
-def export(model: torch.nn.Module, folder: Path) -> None:
+def export(model: Any, folder: Path) -> None:
     """The adapter alone, float16, in peft's layout."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file

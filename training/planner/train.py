@@ -167,7 +167,7 @@ def _restore(out: Path, masters: Masters) -> int:
     file = out / "checkpoint.pt"
     if not file.exists():
         return 0
-    state = torch.load(file, weights_only=True)
+    state = torch.load(file, weights_only=True, map_location="cpu")
     for master, live, saved in zip(masters.masters, masters.live, state["masters"], strict=True):
         master.copy_(saved)
         live.data.copy_(saved)

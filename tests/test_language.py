@@ -134,3 +134,13 @@ def test_what_a_file_could_give_comes_first():
     assert first_step(Session(), speech, "(?)\n", TOOLS, files, used) is None
     assert first_step(Session(), speech, '("hello")\n', TOOLS, files, []) is None
     assert first_step(Session(), speech, "(?)\n", TOOLS, {}, []) is None
+
+
+def test_tools_that_can_get_no_input_are_out_of_the_running():
+    from anyloom.controller.local import able
+
+    names = {t.name for t in able(TOOLS, {"note.png": "image"}, [])}
+    assert {"optical-character-recognition", "text-to-speech", "image-to-image"} <= names
+    assert "automatic-speech-recognition" not in names, "nothing there makes a sound of a picture in one step"
+    assert "automatic-speech-recognition" in {t.name for t in able(TOOLS, {"note.png": "image"}, ["audio"])}
+    assert list(able(TOOLS, {}, [])) == list(TOOLS)

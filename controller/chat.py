@@ -112,7 +112,7 @@ class ChatController(Controller):
         self._calls += 1
         try:
             structured = self.model.with_structured_output(PLAN_SCHEMA, include_raw=True)
-        except (NotImplementedError, AttributeError):
+        except (NotImplementedError, AttributeError):  # how LangChain models say that they cannot; parse their text
             self._calls -= 1
             return Plan.parse(await self._invoke(messages))
         result = await structured.ainvoke(messages)

@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from ..core.artifacts import EXTENSIONS, MODALITIES, Modality
 from ..core.errors import Cancelled, PluginError
@@ -124,6 +124,13 @@ class Run:
             raise Cancelled("Stopped.")
 
 
+class ResolvesWeights(Protocol):
+    """The part of `core.weights.Weights` that is needed here."""
+
+    def resolve(self, uri: str) -> Path:
+        """The file or folder on this disk."""
+
+
 class Expert(ABC):
     """A model that performs a tool. Subclass, set `name` and `tool`, write `run`.
 
@@ -134,6 +141,11 @@ class Expert(ABC):
     name: ClassVar[str]
     tool: ClassVar[Tool]
     card: ClassVar[Card] = Card()
+
+    @classmethod
+    def fetch(cls, weights: ResolvesWeights) -> Mapping[str, Path]:
+        """The card's weights on this disk, by URI. Override where finding the files is not enough."""
+        return {uri: weights.resolve(uri) for uri in cls.card.weights}
 
     def load(self, device: str, weights: Mapping[str, Path]) -> None:
         """Makes the model ready. `weights` maps each URI of the card to a file or folder on this disk."""

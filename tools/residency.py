@@ -17,24 +17,15 @@ import contextlib
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from ..core.errors import AnyloomError, Cancelled, ExpertError
-from .contracts import Expert
+from .contracts import Expert, ResolvesWeights
 from .selection import pick_device
 
 _log = logging.getLogger(__name__)
-
-
-class ResolvesWeights(Protocol):
-    """The part of `core.weights.Weights` that is needed here."""
-
-    def resolve(self, uri: str) -> Path:
-        """The file or folder on this disk."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +126,7 @@ class Residency:
         try:
             on_load()
             instance = expert()
-            instance.load(pick_device(expert, self.device), fetch(expert, self._weights))
+            instance.load(pick_device(expert, self.device), expert.fetch(self._weights))
             seat.instance = instance
         except BaseException as e:
             with self._changed:
@@ -163,16 +154,6 @@ class Residency:
             _log.warning("The expert '%s' failed while it was unloaded.", seat.expert.name, exc_info=True)
         seat.instance = None
         self._changed.notify_all()
-
-
-def fetch(expert: type[Expert], weights: ResolvesWeights) -> Mapping[str, Path]:
-    """The card's weights on this disk, by URI.
-
-    An expert for which finding the files is not enough has a class method `fetch(weights)` of its own:
-    SmolLM2 is converted once, openai-whisper keeps its checkpoints itself.
-    """
-    own = getattr(expert, "fetch", None)
-    return own(weights) if own else {uri: weights.resolve(uri) for uri in expert.card.weights}
 
 
 class Use:

@@ -109,7 +109,7 @@ class ToolboxSampler:
     def sample(self) -> Toolbox:
         """A list of 3 to 40 tools."""
         rng = self.rng
-        kind = rng.choices(("pocket", "mixed", "invented"), (36, 12, 52))[0]
+        kind = rng.choices(("pocket", "mixed", "invented"), (38, 12, 50))[0]
         pairs: list[tuple[Tool, Capability]] = []
         if kind != "invented":
             pairs = self._pocket()
@@ -117,7 +117,7 @@ class ToolboxSampler:
             size = (
                 rng.randint(2, 10)
                 if pairs
-                else rng.choices((rng.randint(3, 9), rng.randint(10, 22), rng.randint(23, 40)), (25, 45, 30))[0]
+                else rng.choices((rng.randint(3, 9), rng.randint(10, 22), rng.randint(23, 40)), (20, 42, 38))[0]
             )
             taken = {c.key for _, c in pairs} | {_key(t.name) for t, _ in pairs}
             pairs += self._invented(size, taken)

@@ -4,7 +4,7 @@
 
 The limit is the machine's: decoding a token reads every weight once, so no decoder passes (bytes
 read per second) / (bytes of weights). Every figure is the best of the rounds, for the machine may
-be doing other things too. llama.cpp is measured where it is installed: pip install llama-cpp-python
+be doing other things too. llama.cpp is measured where it is installed: pip install xllamacpp
 """
 
 from __future__ import annotations
@@ -83,21 +83,25 @@ def theirs(folder: Path, dtype: torch.dtype, prompt: list[int], tokens: int, rou
 
 
 def llama_cpp(gguf: Path, prompt: list[int], tokens: int, rounds: int, threads: int) -> dict[str, float]:
-    from llama_cpp import Llama as Cpp
+    """llama.cpp's own timings of the two phases, through its server class in this process."""
+    import xllamacpp
 
-    model = Cpp(str(gguf), n_ctx=len(prompt) + tokens + 8, n_threads=threads, n_threads_batch=threads, verbose=False)
-
-    def read() -> None:
-        model.reset()
-        model.eval(prompt)
-
-    def decode() -> None:
-        model.n_tokens = len(prompt)  # eval drops what the cache holds beyond this
-        for _ in range(tokens):
-            model.eval([prompt[0]])
-
-    reading = seconds(read, rounds)
-    return {"prefill": len(prompt) / reading, "decode": tokens / seconds(decode, rounds), "bytes": gguf.stat().st_size}
+    params = xllamacpp.CommonParams()
+    params.model.path = str(gguf)
+    params.n_ctx = len(prompt) + tokens + 64
+    params.n_parallel = 1
+    params.warmup = False
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    server = xllamacpp.Server(params)
+    asked = {
+        "prompt": prompt, "n_predict": tokens, "ignore_eos": True, "temperature": 0.0, "cache_prompt": False,
+    }  # fmt: skip
+    found = [server.handle_completions(asked)["timings"] for _ in range(rounds + 1)][1:]  # the first one warms up
+    return {
+        "prefill": max(t["prompt_per_second"] for t in found),
+        "decode": max(t["predicted_per_second"] for t in found),
+        "bytes": gguf.stat().st_size,
+    }
 
 
 def measure(folder: Path, gguf: Path, length: int, tokens: int, rounds: int) -> dict[str, dict[str, float] | str]:
@@ -118,7 +122,7 @@ def measure(folder: Path, gguf: Path, length: int, tokens: int, rounds: int) -> 
         try:
             found[f"llama.cpp Q4_1, {count} threads"] = llama_cpp(gguf, prompt, tokens, rounds, count)
         except ImportError:
-            found["llama.cpp Q4_1"] = "not installed: pip install llama-cpp-python"
+            found["llama.cpp Q4_1"] = "not installed: pip install xllamacpp"
     return found
 
 

@@ -15,7 +15,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import StorageError
 
@@ -53,8 +53,12 @@ async def open_checkpoints(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
         await db.close()
 
 
-async def trim(saver: AsyncSqliteSaver, thread: str) -> None:
+async def trim(saver: Any, thread: str) -> None:
     """Drops all but the newest checkpoint of a conversation whose run is over, so that the file stays small."""
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    if not isinstance(saver, AsyncSqliteSaver):
+        return  # a server forgets by itself
     await saver.setup()
     async with saver.lock:
         for table in ("writes", "checkpoints"):

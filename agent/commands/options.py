@@ -19,6 +19,7 @@ SHARED = (
     click.option("--device", metavar="NAME", help="auto, cpu or cuda."),
     click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Where artifacts and runs are kept."),
     click.option("--cache", "cache_dir", type=click.Path(path_type=Path), help="Where weights are kept."),
+    click.option("--redis", metavar="URL", help="Share conversations, results and artifacts: redis://HOST:6379/0."),
     click.option("--offline", is_flag=True, default=None, help="Fetch nothing."),
 )
 

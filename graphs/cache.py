@@ -11,6 +11,7 @@ written is no cache, never an error: the expert runs.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..core.artifacts import Artifact, ArtifactStore
+from ..core.settings import Secret
 from ..tools.contracts import Expert
 
 T = TypeVar("T")
@@ -51,6 +53,8 @@ class Hit:
 def key_of(expert: type[Expert], args: Mapping[str, str], seed: int) -> str:
     """The content address of a result. `args` maps names to SHA-256 sums (files) or `text:` and the text itself."""
     what = [_version(), expert.name, sorted(expert.card.weights), sorted(args.items()), seed]
+    if options := {k: v for k, v in expert.options.items() if not isinstance(v, Secret)}:
+        what.append(options)
     return hashlib.sha256(json.dumps(what, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -104,6 +108,10 @@ class ResultCache:
                 )
 
         self._do(keep, None)
+
+    def claim(self, key: str, until: contextlib.ExitStack) -> bool:
+        """Whether the caller may make this result: always, as one process runs an expert once at a time."""
+        return True
 
     def seconds(self) -> dict[str, float]:
         """Mean seconds of a call, by expert: what the policy `fastest` goes by."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     Work = Callable[[], Awaitable[dict[str, Any]]]
     Call = Callable[[str, Work], asyncio.Future[dict[str, Any]]]
 
+CLAIM_EVERY = 0.2  # seconds between looks at what another front end is making
 BACKOFF = 0.2  # seconds before the first retry; each further one waits twice as long
 PROGRESS_EVERY = 0.05  # seconds between two TaskProgress events of one task
 OTHER_EXPERT_MAY = (ExpertError, WeightsError, PluginError)
@@ -277,11 +278,17 @@ class Dispatch:
         progress = Progress(task.id, self.emit)
         run = Run(seed=seed, device=pick_device(expert, self.runtime.settings.device), progress=progress)
         inputs = known = None
+        claim = contextlib.ExitStack()  # nobody else makes the same thing at the same time
 
         def prepare() -> Mapping[str, Any] | None:
             nonlocal inputs, known
             inputs = self._inputs(task, tool, before)
-            known = self._known(expert, inputs, seed)
+            while (known := self._known(expert, inputs, seed)) is None:
+                if self._claimed(expert, inputs, seed, claim):
+                    known = self._known(expert, inputs, seed)  # it may have been made just before the claim
+                    break
+                run.check()
+                time.sleep(CLAIM_EVERY)
             return inputs.args if known is None else None
 
         def keep(outputs: list[Output], seconds: float) -> Made:
@@ -297,6 +304,7 @@ class Dispatch:
             made = await self.runtime.executor.perform(job)
         finally:
             progress.close()
+            claim.close()
         if known is not None:
             made = replace(known, seconds=time.perf_counter() - started)
         return self._finish(task, expert, made, seed, cached=known is not None)
@@ -311,6 +319,13 @@ class Dispatch:
             return None
         texts = [store.text(a) for a in hit.artifacts if a.modality == "text"]
         return Made(hit.artifacts, "\n".join(texts)[:SHORT], hit.seconds)
+
+    def _claimed(self, expert: type[Expert], inputs: Inputs, seed: int, claim: contextlib.ExitStack) -> bool:
+        """Whether this task is ours to run; not so while another front end is making the same thing."""
+        cache = self.runtime.cache
+        if cache is None or self.request.fresh:
+            return True
+        return cache.claim(key_of(expert, inputs.content, seed), claim)
 
     def _timeout(self) -> float | None:
         limit = self.runtime.settings.task_timeout

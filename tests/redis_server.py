@@ -25,8 +25,8 @@ class Server:
 
     def start(self):
         """Starts it and waits until it answers."""
-        options = ["--port", str(self.port), "--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "always"]
-        self.process = subprocess.Popen([self.binary, *options, "--save", ""], stdout=subprocess.DEVNULL)
+        options = f"--port {self.port} --dir {self.folder} --appendonly yes --appendfsync always --save".split()
+        self.process = subprocess.Popen([self.binary, *options, ""], stdout=subprocess.DEVNULL)
         for _ in range(200):
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=1) as s:

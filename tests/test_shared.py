@@ -136,3 +136,13 @@ async def test_without_a_server_nothing_changes(tmp_path):
     async with open_checkpoints(tmp_path / "c.sqlite") as saver:
         assert "Sqlite" in type(saver).__name__
     assert engine(tmp_path).shared is None
+
+
+async def test_the_same_thing_asked_for_twice_at_once_is_made_once(tmp_path, redis_server):  # noqa: F811
+    delay = {"text-to-image": 0.5}
+    fakes = [Fakes(delay=delay), Fakes(delay=delay)]
+    fronts = [front(tmp_path / str(n), redis_server, f) for n, f in enumerate(fakes)]
+    answers = await asyncio.gather(*(f.ask(Request("draw a cat")) for f in fronts))
+    assert sum(len(f.calls) for f in fakes) == 1
+    assert sorted(a.results[0].cached for a in answers) == [False, True]
+    assert answers[0].artifacts[0].sha256 == answers[1].artifacts[0].sha256

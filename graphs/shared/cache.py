@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -11,6 +12,7 @@ from typing import TypeVar
 from ...core.artifacts import Artifact, ArtifactStore
 from ..cache import Hit
 from .link import Link
+from .lock import LeaseLock
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -56,6 +58,19 @@ class RedisResultCache:
                 self._drop(self.link.client.zrange(self._used, 0, count - self.limit + self.limit // 10))
 
         self._do(keep, None)
+
+    def claim(self, key: str, until: contextlib.ExitStack) -> bool:
+        """Whether the caller may make this result; it holds the claim until `until` is closed."""
+        from filelock import Timeout
+        from redis.exceptions import RedisError
+
+        try:
+            until.enter_context(LeaseLock(self.link, self.link.key("claim", key)))
+        except Timeout:
+            return False
+        except RedisError:
+            return True  # better made twice than not at all
+        return True
 
     def seconds(self) -> dict[str, float]:
         """Mean seconds of a call, by expert."""

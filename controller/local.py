@@ -22,12 +22,17 @@ from ..prompts import load
 from ..tools.contracts import Tool
 from . import language
 from .base import Controller, Outcome, PlanRequest
+from .nearness import LONG, Nearness
 from .plan import Plan
 
 PLANNER = "pkg:anyloom.weights/planner"
 MAX_LINE_TOKENS = 400
 ONWARD = 1.0  # in nats: what a further line is favoured by over an ending; it ends too early rather than too late
+LEANING = 12.0  # in nats per cosine: how much the sentence encoder's view of a tool counts
 MARGIN = 5.0  # in nats: a first token this much less likely is not worth reading on
+
+
+Near = Callable[[str, Sequence[Tool]], Sequence[float]]  # leanings towards tools: nearness.py
 
 
 class LocalController(Controller):
@@ -35,8 +40,9 @@ class LocalController(Controller):
 
     name = "local"
 
-    def __init__(self, open_lm: Callable[[str | None], Any], max_tasks: int = 16):
+    def __init__(self, open_lm: Callable[[str | None], Any], max_tasks: int = 16, near: Near | None = None):
         self._open = open_lm
+        self._near = near
         self.max_tasks = max_tasks
         self._calls = 0
         self._seconds = 0.0
@@ -60,6 +66,7 @@ class LocalController(Controller):
 
         session = self._open(PLANNER).session(language.prefix(tools))
         session.feed(language.question(request.text, request.files))
+        lean = self._leanings(request.text, tools)
         outputs: list[str] = []
         lines: list[str] = []
         while len(lines) < self.max_tasks:
@@ -68,13 +75,13 @@ class LocalController(Controller):
                 return "".join([*lines, ended + "\n"])
             session.feed(f"{len(lines)}:")
             start = session.fork()
-            tool = likeliest(session, able(tools, request.files, outputs))
+            tool = likeliest(session, able(tools, request.files, outputs), lean)
             session.feed(f" {tool.name}")
             grammar = language.arguments_grammar(tool, request.text, request.files, outputs)
             rest = session.sample(Grammar.lark(grammar), max_tokens=MAX_LINE_TOKENS)
             if not rest.endswith("\n"):
                 raise PlanError("The local planner did not finish its plan; say the request in fewer words.")
-            step = first_step(start, tool, rest, tools, request.files, lines)
+            step = first_step(start, tool, rest, tools, request.files, lines, lean)
             if step is not None:
                 session = start
                 tool, rest = step
@@ -83,6 +90,12 @@ class LocalController(Controller):
             outputs.append(tool.output)
             self._tokens += len(lines[-1]) // 4
         return "".join([*lines, language.END + "\n"])
+
+    def _leanings(self, text: str, tools: Sequence[Tool]) -> Mapping[str, float]:
+        """What is added to the likelihood of each tool's name; nothing for short lists."""
+        if self._near is None or len(tools) < LONG:
+            return {}
+        return {t.name: LEANING * n for t, n in zip(tools, self._near(text, tools), strict=True)}
 
     @staticmethod
     def _ended(session: Any, outputs: Sequence[str]) -> str:
@@ -141,13 +154,15 @@ class LocalController(Controller):
         return {"model_calls": self._calls, "plan_seconds": round(self._seconds, 3), "plan_tokens": self._tokens}
 
 
-def likeliest(session: Any, tools: Sequence[Tool]) -> Tool:
-    """The tool whose whole name is likeliest next.
+def likeliest(session: Any, tools: Sequence[Tool], lean: Mapping[str, float] | None = None) -> Tool:
+    """The tool whose whole name is likeliest next. `lean` adds to the likelihood of some, in nats.
 
     Token by token, five names that begin alike (`text-to-…`) would outvote a likelier one that
     begins alone. Names whose first token is far from the best are not read further.
     """
+    lean = lean or {}
     heads = session.next_scores([f" {t.name}" for t in tools])
+    heads = [h + lean.get(t.name, 0.0) for h, t in zip(heads, tools, strict=True)]
     near = [t for t, s in zip(tools, heads, strict=True) if s > max(heads) - MARGIN]
     if len(near) == 1:
         return near[0]
@@ -155,6 +170,7 @@ def likeliest(session: Any, tools: Sequence[Tool]) -> Tool:
     for n, tool in enumerate(near):
         if any(other.name.startswith(tool.name) and other is not tool for other in near):
             scores[n] = max(session.score([f" {tool.name}(", f' {tool.name}("']))
+        scores[n] += lean.get(tool.name, 0.0)
     return near[max(range(len(near)), key=scores.__getitem__)]
 
 
@@ -172,7 +188,13 @@ def able(tools: Sequence[Tool], files: Mapping[str, str], outputs: Sequence[str]
 
 
 def first_step(
-    session: Any, tool: Tool, rest: str, tools: Sequence[Tool], files: Mapping[str, str], lines: Sequence[str]
+    session: Any,
+    tool: Tool,
+    rest: str,
+    tools: Sequence[Tool],
+    files: Mapping[str, str],
+    lines: Sequence[str],
+    lean: Mapping[str, float] | None = None,
 ) -> tuple[Tool, str] | None:
     """What must come first when a line lacks an input that a file could give: "read this note aloud".
 
@@ -188,7 +210,7 @@ def first_step(
         unused = f"({letter}" not in used and f" {letter})" not in used and f" {letter}," not in used
         ways = [t for t in tools if t.output == wanted and [p.modality for p in t.params] == [kind]]
         if unused and ways:
-            return likeliest(session, ways), f"({letter})\n"
+            return likeliest(session, ways, lean), f"({letter})\n"
     return None
 
 
@@ -240,4 +262,4 @@ def open_local(weights: Any, cache_dir: Path, max_tasks: int = 16) -> LocalContr
 
         return open_smollm(weights, adapter=adapter, cache_dir=cache_dir)
 
-    return LocalController(open_lm, max_tasks)
+    return LocalController(open_lm, max_tasks, Nearness.open(weights))

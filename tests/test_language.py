@@ -6,6 +6,7 @@ from anyloom.controller import language
 from anyloom.controller.plan import Plan, Task, reference
 from anyloom.core.errors import PlanError
 from anyloom.tools.builtin import TOOLS
+from anyloom.tools.contracts import Param, Tool
 
 BY_NAME = {t.name: t for t in TOOLS}
 FILES = {"note.png": "image", "memo.wav": "audio"}
@@ -144,3 +145,28 @@ def test_tools_that_can_get_no_input_are_out_of_the_running():
     assert "automatic-speech-recognition" not in names, "nothing there makes a sound of a picture in one step"
     assert "automatic-speech-recognition" in {t.name for t in able(TOOLS, {"note.png": "image"}, ["audio"])}
     assert list(able(TOOLS, {}, [])) == list(TOOLS)
+
+
+def test_a_long_list_leans_towards_tools_whose_description_is_near():
+    import torch
+
+    from anyloom.controller.nearness import Nearness
+
+    class Encoder:
+        """Counts three words; texts that share them are near."""
+
+        def encode(self, texts, run):
+            words = ("mistakes", "picture", "web")
+            rows = torch.tensor([[1e-6 + t.lower().count(w) for w in words] for t in texts])
+            return torch.nn.functional.normalize(rows, dim=-1)
+
+    tools = [
+        Tool("checker", "finds mistakes in a text", (Param("text", "text"),), "text"),
+        Tool("painter", "draws a picture", (Param("text", "text"),), "image"),
+    ]
+    near = Nearness(Encoder)
+    assert near("Correct the mistakes in 'I has a dog'", tools)[0] == 0
+    assert near("Correct the mistakes in 'I has a dog'", tools)[1] < -0.5
+    checker, painter = near("Draw a picture, then find mistakes in its title", tools)  # each by its own clause
+    assert checker > -0.01
+    assert painter > -0.01

@@ -18,6 +18,7 @@ from typing import Any
 from ...controller.base import PlanRequest
 from ...controller.files import named_files
 from ...controller.local import LocalController
+from ...controller.nearness import Nearness
 from ...controller.plan import Plan, Task, check
 from ...controller.toollist import read_tools
 from ...core.errors import PlanError
@@ -42,7 +43,7 @@ def evaluate(
         uri = f"file:{adapter.resolve()}" if adapter and wanted else wanted
         return open_smollm(weights, adapter=uri, cache_dir=settings.cache_dir)
 
-    controller = LocalController(open_lm)
+    controller = LocalController(open_lm, near=Nearness.open(weights))
     return {f.stem: run_set(controller, f, show=show, say=say) for f in (files or default_sets())}
 
 

@@ -1,0 +1,28 @@
+"""`anyloom chat`: a conversation at the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .options import settings_from, shared
+
+
+@click.command()
+@click.option("--thread", help="Go on with this conversation, or give a new one this name.")
+@click.option("--attach", multiple=True, metavar="FILE", help="Take a file along with the first request.")
+@shared
+def chat(thread: str | None, attach: tuple[str, ...], **flags: Any) -> int:
+    """Talk at the terminal. From a pipe: one request a line."""
+    import asyncio
+
+    from ...core.settings import terminal_pictures
+    from ..agent import Agent
+    from ..chat.loop import chat as talk
+
+    agent = Agent(settings_from(flags))
+    return asyncio.run(talk(agent, thread, list(attach), terminal_pictures()))
+
+
+COMMANDS = (chat,)

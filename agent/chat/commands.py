@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlparse
 from ...core.errors import InputError, UnknownName, nearest
 
 COMMANDS = {
-    "attach": ("FILE…", "Take files or web addresses along with the next request; without any, show what is attached."),
+    "attach": ("FILE…", "Take files or web addresses along with the next request."),
     "detach": ("", "Leave the attached files out again."),
     "mode": ("[NAME]", "Show or set how requests are answered: cascade, end2end."),
     "compare": ("REQUEST", "Answer a request in both modes, one after the other."),

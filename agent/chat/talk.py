@@ -283,11 +283,8 @@ class Talk:
         if not c.rest.isdigit() or not 1 <= int(c.rest) <= len(self.files):
             there = f"1 to {len(self.files)}" if self.files else "none yet"
             raise InputError(f"'{c.rest}' is the number of no file; there are: {there}.")
-        import click
-
         path = self.agent.engine.store.path(self.files[int(c.rest) - 1])
-        opened = click.launch(str(path)) == 0
-        self.say(str(path) if opened else f"No program here opens it; it is {path}")
+        self.say(str(path) if _opened(path) else f"No program here opens it; it is {path}")
 
     async def do_save(self, c: Command) -> None:
         """The conversation as Markdown, with its files beside it."""
@@ -318,7 +315,7 @@ class Talk:
     async def do_help(self, c: Command) -> None:
         """The commands."""
         for name, what in commands.help_lines():
-            self.console.print(f"  [bold]{_escape(name):<28}[/bold] {_escape(what)}")
+            self.console.print(f"  [bold]{_escape(f'{name:<22}')}[/bold] {_escape(what)}")
         self.say("Enter sends, Alt-Enter begins a new line. Ctrl-C stops a request, Ctrl-D leaves.")
         self.say("Files dropped on the window are attached.")
 
@@ -331,3 +328,24 @@ async def _in_thread(work: Callable[..., Any], *args: Any) -> Any:
     import asyncio
 
     return await asyncio.to_thread(work, *args)
+
+
+def _opened(path: Path) -> bool:
+    """Hands a file to the system's opener, silently."""
+    import shutil
+    import subprocess
+    import sys
+
+    if sys.platform == "win32":
+        import os
+
+        os.startfile(path)
+        return True
+    opener = shutil.which("open" if sys.platform == "darwin" else "xdg-open")
+    if opener is None:
+        return False
+    try:
+        quiet = subprocess.DEVNULL
+        return subprocess.run([opener, path], stdin=quiet, stdout=quiet, stderr=quiet, timeout=10).returncode == 0
+    except subprocess.TimeoutExpired:
+        return True  # it is the program itself that runs

@@ -1,0 +1,1 @@
+"""The web page: `anyloom web`, a Gradio chat."""

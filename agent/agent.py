@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
@@ -69,7 +68,8 @@ class Agent:
         self, text: str, attachments: Iterable[Attachment] = (), *, thread: str | None = None, **options: Any
     ) -> Answer:
         """`ask` inside an event loop."""
-        return await self.engine.ask(self.request(text, attachments, **options), thread=thread)
+        request = await asyncio.to_thread(self.request, text, attachments, **options)
+        return await self.engine.ask(request, thread=thread)
 
     async def astream(
         self, text: str, attachments: Iterable[Attachment] = (), *, thread: str | None = None, **options: Any
@@ -77,7 +77,7 @@ class Agent:
         """`stream` inside an event loop. Closing the iterator stops the run."""
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        request = self.request(text, attachments, **options)
+        request = await asyncio.to_thread(self.request, text, attachments, **options)
 
         def emit(event: Event) -> None:
             loop.call_soon_threadsafe(events.put_nowait, event)
@@ -94,28 +94,18 @@ class Agent:
                 await asyncio.gather(work, return_exceptions=True)
 
     def request(self, text: str, attachments: Iterable[Attachment] = (), **options: Any) -> Request:
-        """A checked Request with its attachments in the store. InputError says what cannot be used."""
+        """A checked Request with its attachments (paths, http(s) URLs) in the store; InputError says what is wrong."""
         from ..graphs.state import Request
+        from .intake import checked_text
 
-        if len(text) > self.settings.limits.text_characters:
-            raise InputError(
-                f"The request has {len(text)} characters; the limit is {self.settings.limits.text_characters}."
-            )
-        if not text.strip():
-            raise InputError("The request is empty; say what should be done.")
+        text = checked_text(text, self.settings.limits)
         options.setdefault("seed", self.settings.seed)
-        return Request(text=text.strip(), attachments=self._attach(attachments), **options)
+        return Request(text=text, attachments=self._attach(attachments), **options)
 
     def _attach(self, attachments: Iterable[Attachment]) -> tuple[Artifact, ...]:
-        found: dict[str, Artifact] = {}
-        for path in attachments:
-            name = Path(path).name
-            for n in range(2, 1000):
-                if name not in found:
-                    break
-                name = f"{Path(path).stem}-{n}{Path(path).suffix}"
-            found[name] = self.engine.store.add_file(path, name)
-        return tuple(found.values())
+        from .intake import take_all
+
+        return take_all(self.engine.store, attachments, allow_urls=not self.settings.offline)
 
     async def _once(
         self, text: str, attachments: Iterable[Attachment], thread: str | None, emit: Emit, options: dict[str, Any]

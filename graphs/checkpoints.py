@@ -48,7 +48,13 @@ async def open_checkpoints(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
             await saver.setup()
         except sqlite3.Error as e:
             raise StorageError(_unusable(file, e)) from e
-        yield saver
+        try:
+            yield saver
+        finally:
+            async with saver.lock:  # a write of a stopped run that is still on its way comes before this or too late
+                with contextlib.suppress(sqlite3.Error, ValueError):
+                    await db.rollback()  # closed within a transaction, the file stays locked while any cursor lives
+                await db.close()
     finally:
         await db.close()
 

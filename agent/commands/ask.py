@@ -18,10 +18,11 @@ from .options import settings_from, shared
 @click.command()
 @click.argument("request", required=False)
 @click.option(
-    "--attach", "-a", "attach", multiple=True, metavar="FILE", help="A file to go with the request; repeat for more."
+    "--attach", "-a", "attach", multiple=True, metavar="FILE|URL",
+    help="A file or http(s) address to go with the request; repeat for more."
 )
 @click.option(
-    "--mode", type=click.Choice(["cascade"]), default="cascade", show_default=True, help="Which graph answers."
+    "--mode", type=click.Choice(["cascade", "end2end"]), default="cascade", show_default=True, help="Which graph answers."
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Copy the files that are made here.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")

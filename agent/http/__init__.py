@@ -1,0 +1,1 @@
+"""The HTTP services: `anyloom serve`, OpenAI-compatible and typed."""

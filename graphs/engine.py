@@ -25,6 +25,7 @@ from ..core.artifacts import Artifact, ArtifactStore
 from ..core.errors import AnyloomError, InputError, PlanError, UnknownName, UserError, nearest
 from ..core.events import AnswerDone, Emit, Event, Notice, PlanMade, RunStarted, ignore
 from .runs import Replayed, RunLog, RunRow, RunStore, compare, rerun
+from .shared import open_shared
 from .state import Answer, Request
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ..core.settings import Settings
     from .runtime import Runtime
 
-MODES = ("cascade",)
+MODES = ("cascade", "end2end")
 RECORDED = (
     "profile", "controller", "policy", "pinned", "device", "memory", "seed", "task_timeout", "retries", "max_tasks",
 )  # fmt: skip
@@ -56,12 +57,17 @@ class Engine:
     def __init__(self, settings: Settings, **parts: Any):
         self.settings = settings
         self.data_dir = Path(settings.data_dir)
+        self.shared = open_shared(settings)
+        if self.shared is not None:
+            parts = {"store": self.shared.store, "cache": self.shared.cache, **parts}
         self.store: ArtifactStore = parts.get("store") or ArtifactStore(self.data_dir / "artifacts", settings.limits)
-        self.runs = RunStore(self.data_dir, self.store)
+        self.runs: RunStore = self.shared.runs if self.shared else RunStore(self.data_dir, self.store)
+        self._speaker = parts.pop("end2end", None)  # a Source, in place of the trained model
         self._parts = {**parts, "store": self.store}
         self._runtime: Runtime | None = None
         self._listeners: list[tuple[asyncio.AbstractEventLoop, Emit]] = []
         self._open: tuple[asyncio.AbstractEventLoop, contextlib.AsyncExitStack, Any, Any] | None = None
+        self._opening: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     @property
     def runtime(self) -> Runtime:
@@ -72,9 +78,19 @@ class Engine:
             self._runtime = open_runtime(self.settings, self._broadcast, **self._parts)
         return self._runtime
 
-    async def ask(self, request: Request, thread: str | None = None, emit: Emit = ignore) -> Answer:
+    async def ask(
+        self,
+        request: Request,
+        thread: str | None = None,
+        emit: Emit = ignore,
+        *,
+        run: str | None = None,
+        turns: Sequence[Mapping[str, Any]] = (),
+    ) -> Answer:
         """Answers a request; without `thread` in a new conversation.
 
+        `run` names the bundle beforehand. `turns`, as in `State`, are the earlier exchanges of a conversation
+        that is kept elsewhere; they take the place of what is remembered here.
         PlanError: no plan can be made. NeedsApproval: the request asks for approval of its plan.
         """
         if request.mode not in MODES:
@@ -83,10 +99,16 @@ class Engine:
         if not request.text.strip():
             raise InputError("The request is empty; say what should be done.")
         self._check_pins({**(self.settings.pinned or {}), **request.pinned})
+        if request.mode == "end2end" and request.approve:
+            raise InputError("The end-to-end mode makes no plan that could be approved; use --mode cascade.")
+        if request.mode == "end2end":
+            await asyncio.to_thread(self._end2end)  # says at once when there is no trained model
+        new = thread is None
         thread = new_thread() if thread is None else checked_thread(thread)
         with self._sole(thread):
-            self._leave_behind(thread, emit)
-            return await self._begin(secrets.token_hex(5), request, thread, emit)
+            if not new:  # looks through every bundle there is
+                self._leave_behind(thread, emit)
+            return await self._begin(run or secrets.token_hex(5), request, thread, emit, turns=turns)
 
     async def resume(
         self,
@@ -108,7 +130,7 @@ class Engine:
             if last is None:
                 known = [row.thread for row in self.runs.threads()]
                 raise UnknownName(f"There is no conversation '{thread}'{nearest(thread, known)}.")
-            graph, _ = await self._graph()
+            graph, _ = await self._graph(last["request"].get("mode", "cascade"))
             state = await graph.aget_state(_config(thread))
             answer = state.values.get("answer")
             if decision is not None and not state.interrupts:
@@ -119,7 +141,8 @@ class Engine:
                 return await self._again(last, Answer.from_json(answer), emit)
             # killed before the first checkpoint: the request is all there is, and it is enough
             request = Request.from_json(last["request"])
-            return await self._begin(last["id"], request, thread, emit, last.get("given"))
+            turns = last.get("turns") or ()
+            return await self._begin(last["id"], request, thread, emit, last.get("given"), turns=turns)
 
     async def replay(
         self,
@@ -146,6 +169,8 @@ class Engine:
         """The checked plan for a request, outside any conversation; nothing runs. Says PlanMade."""
         from .cascade import Cascade
 
+        if request.mode == "end2end":
+            raise InputError("The end-to-end mode makes no plan; leave --plan-only away, or use --mode cascade.")
         started = time.perf_counter()
         listener = (asyncio.get_running_loop(), emit)
         self._listeners.append(listener)
@@ -169,6 +194,19 @@ class Engine:
         state = await graph.aget_state(_config(thread))
         return turns_of(state.values.get("turns") or ())
 
+    async def undo(self, thread: str) -> Turn | None:
+        """Forgets the last exchange of a conversation and returns it; None when there is none. Its run is kept."""
+        with self._sole(thread):
+            graph, _ = await self._graph()
+            state = await graph.aget_state(_config(thread))
+            turns = list(state.values.get("turns") or ())
+            if not turns:
+                return None
+            await graph.aupdate_state(_config(thread), {"turns": turns[:-1]}, as_node="respond")
+        from .cascade import turns_of
+
+        return turns_of(turns[-1:])[0]
+
     async def aclose(self, unload: bool = True) -> None:
         """Closes files, and lets go of the experts unless `unload` is False. The engine can be used again."""
         if self._runtime is not None:
@@ -181,9 +219,24 @@ class Engine:
             stack, self._open = self._open[1], None
             await stack.aclose()
 
-    async def _graph(self) -> tuple[Any, Any]:
-        """The compiled graph and its saver, for this event loop."""
+    def _end2end(self) -> Any:
+        """The model of the end-to-end mode; WeightsError when none was trained."""
+        if self._speaker is None:
+            from .end2end import speaker_source
+
+            self._speaker = speaker_source(self.settings)
+        return self._speaker
+
+    async def _graph(self, mode: str = "cascade") -> tuple[Any, Any]:
+        """The compiled graph of a mode and the saver, for this event loop; opened once, however many ask at once."""
         loop = asyncio.get_running_loop()
+        if self._opening is None or self._opening[0] is not loop:
+            self._opening = (loop, asyncio.Lock())
+        async with self._opening[1]:
+            graphs, saver = await self._opened(loop)
+        return graphs[mode], saver
+
+    async def _opened(self, loop: asyncio.AbstractEventLoop) -> tuple[Any, Any]:
         if self._open is not None and self._open[0] is not loop:
             stack, self._open = self._open[1], None
             with contextlib.suppress(Exception):  # its loop is gone, and the connection with it
@@ -191,10 +244,17 @@ class Engine:
         if self._open is None:
             from .cascade import build_cascade
             from .checkpoints import open_checkpoints
+            from .end2end import build_end2end
 
             stack = contextlib.AsyncExitStack()
-            saver = await stack.enter_async_context(open_checkpoints(self.data_dir / "checkpoints.sqlite"))
-            self._open = (loop, stack, build_cascade(self.runtime, saver), saver)
+            file = self.data_dir / "checkpoints.sqlite"
+            opened = self.shared.checkpoints() if self.shared else open_checkpoints(file)
+            saver = await stack.enter_async_context(opened)
+            graphs = {
+                "cascade": build_cascade(self.runtime, saver),
+                "end2end": build_end2end(self.runtime, self._end2end, saver),
+            }
+            self._open = (loop, stack, graphs, saver)
         return self._open[2], self._open[3]
 
     async def _begin(
@@ -205,13 +265,18 @@ class Engine:
         emit: Emit,
         given: dict[str, Any] | None = None,
         replay_of: str = "",
+        turns: Sequence[Mapping[str, Any]] = (),
     ) -> Answer:
         """A run from its start. The bundle is written first: should all else be lost, it holds the request."""
         recorded = {name: _plain(getattr(self.settings, name, None)) for name in RECORDED}
         log = await asyncio.to_thread(
-            lambda: self.runs.begin(run, thread, request, recorded, given=given, replay_of=replay_of)
+            lambda: self.runs.begin(
+                run, thread, request, recorded, given=given, replay_of=replay_of, turns=[dict(t) for t in turns]
+            )
         )
-        values = {"request": request.to_json(), "run": run, "given": given}
+        values: dict[str, Any] = {"request": request.to_json(), "run": run, "given": given}
+        if turns:
+            values["turns"] = [dict(t) for t in turns]
         return await self._run(values, run, request, thread, log, emit)
 
     async def _continue(
@@ -250,7 +315,7 @@ class Engine:
         self._listeners.append(listener)
         try:
             say(RunStarted(run, thread, request.mode))
-            answer, files = await self._stream(values, thread, say, decided)
+            answer, files = await self._stream(values, thread, say, request.mode, decided)
             await asyncio.to_thread(log.finish, "done", answer, "", files)
             say(AnswerDone(answer.to_json()))
             return answer
@@ -270,14 +335,18 @@ class Engine:
             self._listeners.remove(listener)
             log.close()
 
-    async def _stream(self, values: Any, thread: str, say: Emit, decided: bool) -> tuple[Answer, list[Artifact]]:
+    async def _stream(
+        self, values: Any, thread: str, say: Emit, mode: str, decided: bool
+    ) -> tuple[Answer, list[Artifact]]:
         """The answer, and the earlier files of the conversation that its plan names."""
         from .cascade import all_files
         from .checkpoints import trim
 
-        graph, saver = await self._graph()
+        graph, saver = await self._graph(mode)
         config = _config(thread)
         earlier = (await graph.aget_state(config)).values
+        if isinstance(values, Mapping) and values.get("turns"):
+            earlier = values
         events: AsyncIterator[Any] = graph.astream(values, config, stream_mode="custom", durability="sync")
         async with contextlib.aclosing(events):  # type: ignore[type-var]  # astream is a generator
             async for event in events:

@@ -141,6 +141,19 @@ class Expert(ABC):
     name: ClassVar[str]
     tool: ClassVar[Tool]
     card: ClassVar[Card] = Card()
+    family: ClassVar[str] = ""  # a name that experts share, so that one settings table reaches them all
+    defaults: ClassVar[Mapping[str, Any]] = {}  # what `[experts.NAME]` may set, and its value when it does not
+    options: ClassVar[Mapping[str, Any]] = {}  # what was set (`tools/options.py`)
+
+    @classmethod
+    def option(cls, name: str) -> Any:
+        """The value that was set for this option, or its default."""
+        return cls.options.get(name, cls.defaults[name])
+
+    @classmethod
+    def configured(cls, options: Mapping[str, Any]) -> type[Expert]:
+        """This expert with options set. Override where an option changes the card."""
+        return type(cls.__name__, (cls,), {"options": {**cls.options, **options}, "__doc__": cls.__doc__})
 
     @classmethod
     def fetch(cls, weights: ResolvesWeights) -> Mapping[str, Path]:

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.artifacts import MODALITIES
 from ..core.errors import PluginError, UnknownName, nearest
+from .adapters import configured
 from .contracts import SPEEDS, Card, Expert, Param, Tool
+from .options import configure
 from .selection import unfit
 
 if TYPE_CHECKING:
@@ -40,6 +42,13 @@ class Registry:
             self._failures += loaded.failures
             for source, found in loaded.objects.items():
                 self._take(source, found, add)
+        for found in configured(settings):
+            if isinstance(found, PluginError):
+                self._failures.append(found)
+            else:
+                self._take("the settings", found, self._add_expert)
+        if settings.experts:
+            self._experts |= configure(self._experts.values(), settings.experts)
 
     @classmethod
     def of(

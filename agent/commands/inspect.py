@@ -31,26 +31,34 @@ def tools(as_json: bool, **flags: Any) -> None:
 
     console = Console(highlight=False)
     table = Table("", "tool", "takes → gives", "experts", box=None, pad_edge=False)
-    for row in rows:
+    mine = [r for r in rows if any(settings.profile in e["profiles"] for e in r["experts"])]
+    for row in mine:
         experts = ", ".join(e["name"] for e in row["experts"] if not e["missing"])
         table.add_row(
             "✓" if row["offered"] else "–", row["name"], row["signature"].replace("->", "→"), experts or "none here"
         )
     console.print(table)
+    if others := [r["name"] for r in rows if r not in mine]:
+        console.print(f"[dim]No expert of the profile {settings.profile}: {', '.join(others)}[/dim]", soft_wrap=True)
+    if bound := sorted({e["name"] for r in mine for e in r["experts"] if not e["commercial"] and not e["missing"]}):
+        console.print(f"[dim]Licences that forbid commercial use: {', '.join(bound)}[/dim]", soft_wrap=True)
     for row in rows:
         for expert in row["experts"]:
             if expert["missing"] and settings.profile in expert["profiles"]:
-                console.print(f"[dim]{expert['name']}: {expert['missing']}[/dim]", soft_wrap=True)
+                console.print(f"[dim]{expert['name']}: {escape(expert['missing'])}[/dim]", soft_wrap=True)
     for failure in registry.failures:
         console.print(f"[red]plugin[/red] {escape(str(failure))}", soft_wrap=True)
 
 
 def _tool_row(registry: Any, settings: Any, tool: Any) -> dict[str, Any]:
+    from ...tools.experts.full.hub import commercial
+
     offered = {t.name for t in registry.offered()}
     experts = [
         {
             "name": e.name, "missing": registry.reason(e) or "", "licence": e.card.licence, "memory": e.card.memory,
-            "speed": e.card.speed, "quality": e.card.quality, "profiles": list(e.card.profiles),
+            "speed": e.card.speed, "quality": e.card.quality, "profiles": list(e.card.profiles), "size": e.card.size,
+            "gated": e.card.gated, "commercial": commercial(e.card.licence), "weights": list(e.card.weights),
         }
         for e in registry.all_experts() if e.tool.name == tool.name
     ]  # fmt: skip
@@ -61,9 +69,16 @@ def _tool_row(registry: Any, settings: Any, tool: Any) -> dict[str, Any]:
 
 
 @click.command()
+@click.option("--download", is_flag=True, help="Fetch the weights of all experts and run each of them once.")
+@click.option("--only", multiple=True, metavar="NAME", help="With --download: this expert, or those of this tool.")
+@click.option("--yes", is_flag=True, help="With --download: do not ask before it begins.")
 @shared
-def doctor(**flags: Any) -> int:
+def doctor(download: bool, only: tuple[str, ...], yes: bool, **flags: Any) -> int:
     """Check this machine: settings and where they come from, folders, weights, experts, plugins."""
+    if download:
+        from . import doctor_full
+
+        return doctor_full.download(settings_from(flags), only, yes)
     import os
     import platform
     import shutil
@@ -78,7 +93,8 @@ def doctor(**flags: Any) -> int:
     )
     click.echo("\nSettings")
     for key, source in origins(settings).items():
-        click.echo(f"  {key:<14} {str(getattr(settings, key))[:70]:<40} {source}")
+        value = getattr(settings.limits, key[7:]) if key.startswith("limits.") else getattr(settings, key)
+        click.echo(f"  {key:<14} {str(value)[:70]:<40} {source}")
     faults = 0
     click.echo("\nFolders")
     for name in ("data_dir", "cache_dir"):

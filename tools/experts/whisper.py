@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +18,7 @@ TINY = (
     "#sha256=589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac"
 )
 RATE = 16_000  # samples a second, as Whisper wants them
+WINDOW = 30  # seconds that it hears at once
 
 
 class WhisperTiny(Expert):
@@ -116,9 +119,31 @@ class OpenAIWhisper(Expert):
         audio = Path(args["audio"])
         samples = _decode(audio)
         run.check()
-        found = self.model.transcribe(samples, fp16=self.model.device.type == "cuda", condition_on_previous_text=False)
+        with self._watched(run, len(samples) / RATE):
+            found = self.model.transcribe(
+                samples, fp16=self.model.device.type == "cuda", condition_on_previous_text=False, verbose=None
+            )
         heard = [s["text"] for s in found["segments"] if s["no_speech_prob"] < 0.6 or s["avg_logprob"] > -1.0]
         return [_transcript("".join(heard), audio, len(samples) / RATE, found["language"])]
+
+    @contextlib.contextmanager
+    def _watched(self, run: Run, total: float) -> Iterator[None]:
+        """Progress for each window of half a minute that is encoded, and a stop at each token."""
+        windows = itertools.count()
+
+        def window(module: Any, inputs: Any) -> None:
+            run.progress(min(WINDOW * next(windows), total), total, "seconds of audio")
+
+        hooks = [
+            self.model.encoder.register_forward_pre_hook(window),
+            self.model.decoder.register_forward_pre_hook(lambda module, inputs: run.check()),
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+        run.progress(total, total, "seconds of audio")
 
     def unload(self) -> None:
         """Drops the model."""

@@ -1,0 +1,16 @@
+"""Environments that do not live together with anyloom's own: `nox -s coqui`.
+
+coqui-tts needs torchaudio, whose newest release belongs to torch 2.11 and keeps diffusers from importing
+when both are there. It is several gigabytes, so it is made only when asked for.
+"""
+
+import nox
+
+nox.options.sessions = []
+
+
+@nox.session(python=["3.11", "3.12"], tags=["coqui"])
+def coqui(session: nox.Session) -> None:
+    """XTTS-v2: a tiny checkpoint in coqui's own format, written, opened and spoken with."""
+    session.install("torch==2.11.*", "torchaudio==2.11.*", "coqui-tts>=0.27", "-e", ".[dev]")
+    session.run("pytest", "tests/test_full_coqui.py", *session.posargs)

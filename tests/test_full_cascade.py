@@ -1,0 +1,53 @@
+"""A whole request through the cascade with experts of the full profile, on tiny checkpoints."""
+
+import json
+
+from full_rig import hub  # noqa: F401  # a fixture
+from rig import settings, task
+
+from anyloom.controller.fakes import ScriptedController
+from anyloom.core.artifacts import ArtifactStore
+from anyloom.core.provenance import extract
+from anyloom.graphs.engine import Engine
+from anyloom.graphs.state import Request
+from anyloom.tools.registry import Registry
+
+PLAN = [
+    task("text-to-image", 0, text="a red box on a hill"),
+    task("image-to-text", 1, image="<resource>-0"),
+    task("text-to-video", 2, text="<resource>-1"),
+]
+PINNED = {
+    "text-to-image": "stable-diffusion-1-5",
+    "image-to-text": "blip-caption-base",
+    "text-to-video": "zeroscope-v2-576w",
+}
+SMALL = {
+    "diffusers": {"steps": 2, "width": 32, "height": 32} | {"guidance": 5.0},
+    "image-to-text": {"tokens": 8},
+    "text-to-video": {"frames": 3},
+}
+
+
+async def test_a_picture_is_drawn_described_and_filmed(hub, tmp_path):
+    own = settings(
+        tmp_path, profile="full", device="cpu", memory=1 << 40, policy="pinned", pinned=PINNED, experts=SMALL
+    )
+    registry = Registry(own)
+    for name in PINNED.values():
+        for uri in registry.expert(name).card.weights:
+            hub.plant(uri)
+    engine = Engine(own, controller=ScriptedController(PLAN), registry=registry, weights=hub.weights)
+    try:
+        answer = await engine.ask(Request("Draw a red box, describe it and make a film of that."))
+    finally:
+        await engine.aclose()
+    assert [(r.status, r.expert) for r in answer.results] == [("ok", e) for e in PINNED.values()], answer.results
+    drawn, _, film = (r.artifacts[0] for r in answer.results)
+    assert (drawn.media_type, film.media_type) == ("image/png", "video/mp4")
+    store = ArtifactStore(tmp_path / "data" / "artifacts")
+    made = extract(store.path(film))
+    assert made["expert"] == "zeroscope-v2-576w"
+    assert made["weights"] == ["hf:cerspense/zeroscope_v2_576w@main"]
+    assert made["params"]["facts"] | {"frames": 3, "guidance": 5.0, "width": 32} == made["params"]["facts"]
+    assert json.dumps(extract(store.path(drawn)))

@@ -1,0 +1,1 @@
+"""Experts of the full profile: the field's own models through their own libraries."""

@@ -1,0 +1,193 @@
+"""What all experts of the full profile share: a card for a repository of the hub, and how it is loaded and run.
+
+    BLIP = build(Captioner, "blip-caption", tool("image-to-text"),
+                 card("Salesforce/blip-image-captioning-base", licence="BSD-3-Clause", size=990e6, memory=1.5e9))
+
+A revision is a commit where one is known (from the table of default models in transformers, or public
+sources that pin it), else `main`, which moves: pin it with `[experts.NAME] revision = "<commit>"`.
+`anyloom doctor --profile full --download` prints the commit that `main` was.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from ....core.errors import ExpertError
+from ....core.events import Notice
+from ...contracts import Card, Expert, Output, ResolvesWeights, Run, Speed, Tool
+
+E = TypeVar("E", bound=Expert)
+MAIN = "main"
+NOT_COMMERCIAL = ("-nc-", "-nc", "non-commercial", "research")
+INSTALL = "pip install 'anyloom[full]'"
+
+
+def card(
+    repository: str,
+    revision: str = MAIN,
+    *more: str,
+    licence: str,
+    size: float,
+    memory: float,
+    speed: Speed = "medium",
+    quality: float = 0.6,
+    gated: bool = False,
+    devices: tuple[str, ...] = ("cuda", "cpu"),
+    path: str = "",
+) -> Card:
+    """The card of a hub model. `more`: URIs of other weights it needs. Sizes in bytes: on disk, and in memory."""
+    uri = f"hf:{repository}@{revision}" + (f"/{path}" if path else "")
+    return Card(
+        weights=(uri, *more), licence=licence, size=int(size), memory=int(memory), devices=devices, speed=speed,
+        quality=quality, profiles=("full",), source=f"https://huggingface.co/{repository}", gated=gated,
+    )  # fmt: skip
+
+
+def commercial(licence: str) -> bool:
+    """Whether a licence's name leaves commercial use open; what is not named so is not judged."""
+    return not any(mark in f"{licence.lower()}" for mark in NOT_COMMERCIAL)
+
+
+def build(base: type[E], name: str, tool: Tool, card: Card, words: str, **more: Any) -> type[E]:
+    """An expert class of the kind `base` for one checkpoint; `words` say in a line what it is good at.
+
+    `more` are attributes of the class; `defaults` are added to the base's.
+    """
+    more["defaults"] = {**base.defaults, **more.get("defaults", {})}
+    body = {"name": name, "tool": tool, "card": card, "__doc__": words, "__module__": base.__module__, **more}
+    return type(base.__name__, (base,), body)
+
+
+def missing(packages: Iterable[str], install: str = INSTALL) -> str | None:
+    """One sentence when a package is not installed, else None."""
+    gone = [p for p in packages if importlib.util.find_spec(p) is None]
+    return f"{' and '.join(gone)} {'is' if len(gone) == 1 else 'are'} missing: {install}" if gone else None
+
+
+class HubExpert(Expert):
+    """An expert with weights on the hub. Subclasses write `open` and `work`; out of memory is handled here."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    install: ClassVar[str] = INSTALL
+    defaults: ClassVar[Mapping[str, Any]] = {"revision": ""}
+    device: str
+    model: Any
+
+    @classmethod
+    def available(cls) -> str | None:
+        """Needs the packages of the extra `full` that its kind is made of."""
+        return missing(cls.needs, cls.install)
+
+    @classmethod
+    def configured(cls, options: Mapping[str, Any]) -> type[Expert]:
+        """An option `revision` pins the first repository of the card."""
+        made = super().configured(options)
+        if revision := made.options.get("revision"):
+            head, _, tail = cls.card.weights[0].partition("@")
+            path = tail.partition("/")[2]
+            uri = f"{head}@{revision}" + (f"/{path}" if path else "")
+            made.card = replace(cls.card, weights=(uri, *cls.card.weights[1:]))
+        return made
+
+    @classmethod
+    def fetch(cls, weights: ResolvesWeights) -> Mapping[str, Path]:
+        """The card's weights; a licence that forbids commercial use is said before they are fetched."""
+        emit: Any = getattr(weights, "emit", None)
+        status: Any = getattr(weights, "status", None)
+        bound = emit and status and not commercial(cls.card.licence)
+        if bound and not all(status(uri).present for uri in cls.card.weights):
+            emit(Notice(f"'{cls.name}' is being fetched; its licence ({cls.card.licence}) forbids commercial use."))
+        return super().fetch(weights)
+
+    def load(self, device: str, weights: Mapping[str, Path]) -> None:
+        """Opens the checkpoint, in half precision on a GPU."""
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # only the front door prints
+        logging.set_verbosity_error()
+        self.device = device
+        self.open([weights[uri] for uri in self.card.weights])
+
+    def open(self, folders: list[Path]) -> None:
+        """Fills `self.model` and what belongs to it from the card's weights, in the card's order."""
+        raise NotImplementedError
+
+    def work(self, args: Mapping[str, Any], run: Run) -> list[Output]:
+        """The tool itself, on `self.device`."""
+        raise NotImplementedError
+
+    def run(self, args: Mapping[str, Any], run: Run) -> list[Output]:
+        """Performs the tool. Where the GPU's memory does not suffice it goes on the CPU, and says so."""
+        try:
+            return self.seeded(args, run)
+        except Exception as e:
+            if not out_of_memory(e):
+                raise
+            fault = str(e)
+        if self.device != "cpu":
+            run.progress(0, 0, "the GPU's memory is full: going on on the CPU")
+            self.move("cpu")
+            try:
+                return self.seeded(args, run)
+            except Exception as e:
+                if not out_of_memory(e):
+                    raise
+        raise full(self.name, fault)
+
+    def seeded(self, args: Mapping[str, Any], run: Run) -> list[Output]:
+        """`work` with torch's own generator set, without gradients."""
+        import torch
+
+        run.check()
+        torch.manual_seed(run.seed)
+        with torch.inference_mode():
+            return self.work(args, run)
+
+    def move(self, device: str) -> None:
+        """Takes the model to another device, in the precision that suits it."""
+        self.model = self.model.to(device=device, dtype=precision(device))
+        self.device = device
+        free()
+
+    def unload(self) -> None:
+        """Drops all that was loaded."""
+        for name in [n for n in vars(self) if n != "device"]:
+            delattr(self, name)
+        free()
+
+
+def precision(device: str) -> Any:
+    """float16 on a GPU, float32 on the CPU."""
+    import torch
+
+    return torch.float16 if device.startswith("cuda") else torch.float32
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory left, on a GPU or on this machine."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and ("not enough memory" in str(error) or "allocate memory" in str(error))
+
+
+def full(name: str, fault: str) -> ExpertError:
+    """The error after every way to need less memory was tried."""
+    reason = " ".join(fault.split())[:120].rstrip(".")
+    cure = "close other programs, ask for something smaller, or use a smaller model with --pin"
+    return ExpertError(f"The expert '{name}' ran out of memory ({reason}); {cure}.", retryable=True)
+
+
+def free() -> None:
+    """Gives back what nobody holds any more."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,10 +1,13 @@
 # make run: set up and answer a real request.  make test: set up and run every test.
+# make system: Debian packages without which some tests are skipped (a browser, a Redis server).
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check clean
+PACKAGES := chromium redis-server
+
+.PHONY: run test check system clean
 
 run: $(VENV)/.run
 	$(BIN)/anyloom ask "Read this note aloud, then write down what you hear" --attach examples/note.png --out out
@@ -16,6 +19,12 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	@mkdir -p .mypy && ln -sfn .. .mypy/anyloom
 	$(BIN)/python -m mypy
+
+system:
+	@if command -v chromium redis-server >/dev/null; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null; \
+	else echo "Install $(PACKAGES) to run every test."; fi
 
 clean:
 	rm -rf $(VENV) out build anyloom.egg-info

@@ -324,17 +324,12 @@ class Llama:
         Logits in float32: (vocabulary,) after the last token or, with `every`, (len(ids), vocabulary).
         InputError past the last position the model knows.
         """
-        end = kv.length + len(ids)
-        if end > self.shape.positions:
-            most = self.shape.positions
-            raise InputError(f"The text is {end} tokens long and the local model reads {most}; shorten it.")
-        while end > self.cos.shape[0]:
-            self.cos, self.sin = self._rotary(min(2 * self.cos.shape[0], self.shape.positions))
-        kv.reserve(end)
+        self._make_room(len(ids), kv)
         kept = []
         for start in range(0, len(ids), CHUNK):
             self.pace.start(len(ids))
-            hidden = self._read(torch.tensor(ids[start : start + CHUNK], device=self.device), kv)
+            which = torch.tensor(ids[start : start + CHUNK], device=self.device)
+            hidden = self._read(self.embed.rows(which, torch.float32), kv)
             if every:
                 kept.append(hidden)
         last = torch.cat(kept) if every else hidden[-1:]
@@ -343,16 +338,35 @@ class Llama:
         self.pace.end()
         return logits if every else logits[0]
 
-    def _read(self, ids: Tensor, kv: KV) -> Tensor:
-        """One pass over a chunk: (n,) token ids -> (n, width) hidden states in float32."""
-        s, n, past = self.shape, len(ids), kv.length
+    def states(self, vectors: Tensor, kv: KV) -> Tensor:
+        """Reads vectors in place of tokens: (n, width) -> the states after the final norm, (n, width) in float32."""
+        self._make_room(len(vectors), kv)
+        kept = []
+        for part in vectors.split(CHUNK):
+            self.pace.start(len(vectors))
+            kept.append(self._read(part.float(), kv))
+        self.pace.end()
+        return F.rms_norm(torch.cat(kept), (self.shape.width,), self.norm, self.shape.eps)
+
+    def _make_room(self, more: int, kv: KV) -> None:
+        """For so many further positions; InputError past the last one the model knows."""
+        end = kv.length + more
+        if end > self.shape.positions:
+            most = self.shape.positions
+            raise InputError(f"The text is {end} tokens long and the local model reads {most}; shorten it.")
+        while end > self.cos.shape[0]:
+            self.cos, self.sin = self._rotary(min(2 * self.cos.shape[0], self.shape.positions))
+        kv.reserve(end)
+
+    def _read(self, h: Tensor, kv: KV) -> Tensor:
+        """One pass over a chunk: (n, width) vectors -> (n, width) hidden states in float32."""
+        s, n, past = self.shape, len(h), kv.length
         end, group, qk_heads = past + n, s.heads // s.kv_heads, s.heads + s.kv_heads
         cos, sin = self.cos[past:end], self.sin[past:end]
         mask = None
         if n > 1:  # query rows are (group, n): the heads that share keys stand below one another
             mask = torch.ones(n, end, dtype=torch.bool, device=self.device).tril_(past)
             mask = mask.repeat(group, 1)
-        h = self.embed.rows(ids, torch.float32)
         for b, k, v in zip(self.blocks, kv.k, kv.v, strict=True):
             x = F.rms_norm(h, (s.width,), b.norm1, s.eps).to(self.dtype)
             qkv = b.qkv(x).view(n, qk_heads + s.kv_heads, s.head)

@@ -9,6 +9,7 @@ import click
 
 from ...core.errors import SettingsError
 from .options import settings_from, shared
+from .train_mmllm import mmllm, mmllm_data
 
 
 @click.group()
@@ -66,5 +67,8 @@ def _needs(*modules: str) -> None:
     if missing := [m for m in modules if importlib.util.find_spec(m) is None]:
         raise SettingsError(f"Training needs {', '.join(missing)}: pip install 'anyloom[train]'.")
 
+
+train.add_command(mmllm)
+train.add_command(mmllm_data)
 
 COMMANDS = (train, evaluate)

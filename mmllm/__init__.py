@@ -1,0 +1,1 @@
+"""The end-to-end model: encoders, projectors, backbone, generators, as recipes put together."""

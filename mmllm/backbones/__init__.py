@@ -1,0 +1,1 @@
+"""Backbones: any causal language model of transformers for training; our own decoder for SmolLM2 at inference."""

@@ -1,0 +1,1 @@
+"""Training of the end-to-end model: data, stages, losses apart, preference."""

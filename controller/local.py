@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -28,7 +29,8 @@ from .plan import Plan
 PLANNER = "pkg:anyloom.weights/planner"
 MAX_LINE_TOKENS = 400
 ONWARD = 1.0  # in nats: what a further line is favoured by over an ending; it ends too early rather than too late
-LEANING = 12.0  # in nats per cosine: how much the sentence encoder's view of a tool counts
+LEANING = 25.0  # in nats per cosine: how much the sentence encoder's view of a tool counts
+LACKING = 5.0  # in nats: what a tool is disfavoured by that wants something which is not there
 MARGIN = 5.0  # in nats: a first token this much less likely is not worth reading on
 
 
@@ -75,13 +77,14 @@ class LocalController(Controller):
                 return "".join([*lines, ended + "\n"])
             session.feed(f"{len(lines)}:")
             start = session.fork()
-            tool = likeliest(session, able(tools, request.files, outputs), lean)
+            choice = able(tools, request.files, outputs)
+            tool = likeliest(session, choice, lacking(choice, request, outputs, lean))
             session.feed(f" {tool.name}")
             grammar = language.arguments_grammar(tool, request.text, request.files, outputs)
             rest = session.sample(Grammar.lark(grammar), max_tokens=MAX_LINE_TOKENS)
             if not rest.endswith("\n"):
                 raise PlanError("The local planner did not finish its plan; say the request in fewer words.")
-            step = first_step(start, tool, rest, tools, request.files, lines, lean)
+            step = first_step(start, tool, rest, tools, request.files, lines, lean, request.text, outputs)
             if step is not None:
                 session = start
                 tool, rest = step
@@ -187,6 +190,20 @@ def able(tools: Sequence[Tool], files: Mapping[str, str], outputs: Sequence[str]
     return fitting or tools
 
 
+def lacking(
+    tools: Sequence[Tool], request: PlanRequest, outputs: Sequence[str], lean: Mapping[str, float]
+) -> Mapping[str, float]:
+    """Over a long list the leanings, less LACKING for tools that want a kind of thing that is not there.
+
+    Not where the request holds an address: what it leads to may be what they want.
+    """
+    there = {*request.files.values(), *outputs, *language.WORDY}
+    if not lean or _addresses(request.text):
+        return lean
+    poor = {t.name for t in tools if any(p.modality not in there for p in t.params)}
+    return {**lean, **{name: lean.get(name, 0.0) - LACKING for name in poor}}
+
+
 def first_step(
     session: Any,
     tool: Tool,
@@ -195,23 +212,42 @@ def first_step(
     files: Mapping[str, str],
     lines: Sequence[str],
     lean: Mapping[str, float] | None = None,
+    text: str = "",
+    outputs: Sequence[str] = (),
 ) -> tuple[Tool, str] | None:
-    """What must come first when a line lacks an input that a file could give: "read this note aloud".
+    """What must come first when a line lacks an input that can be had: "read this note aloud".
 
-    None when the line lacks nothing, or no file that is still unused can be turned into what it lacks.
-    `session` stands at the beginning of the line.
+    From a file that is still unused, an address in the request, or the newest output, by a tool that
+    takes just that. None when the line lacks nothing, or there is no such tool. `session` stands at the
+    beginning of the line.
     """
     values = [v.strip() for v in rest.strip().strip("()").split(",")]
     if language.MISSING not in values or len(values) != len(tool.params):
         return None
     wanted = tool.params[values.index(language.MISSING)].modality
-    used = "".join("(" + line.split("(", 1)[1] for line in lines)
-    for letter, kind in zip(language.LETTERS, files.values(), strict=False):
-        unused = f"({letter}" not in used and f" {letter})" not in used and f" {letter}," not in used
+    sources = [*_unused(files, lines), *_addresses(text), *_last(outputs)]
+    for kind, value in sources:
         ways = [t for t in tools if t.output == wanted and [p.modality for p in t.params] == [kind]]
-        if unused and ways:
-            return likeliest(session, ways, lean), f"({letter})\n"
+        if ways:
+            return likeliest(session, ways, lean), f"({value})\n"
     return None
+
+
+def _unused(files: Mapping[str, str], lines: Sequence[str]) -> list[tuple[str, str]]:
+    """Kind and letter of each file that no line names yet."""
+    used = "".join("(" + line.split("(", 1)[1] for line in lines)
+    letters = zip(language.LETTERS, files.values(), strict=False)
+    return [(k, n) for n, k in letters if f"({n}" not in used and f" {n})" not in used and f" {n}," not in used]
+
+
+def _addresses(text: str) -> list[tuple[str, str]]:
+    """Web addresses of the request, as quoted values."""
+    return [("url", f'"{a}"') for a in re.findall(r"https?://[^\s'\"<>]+[^\s'\"<>.,;:!?)]", language.speakable(text))]
+
+
+def _last(outputs: Sequence[str]) -> list[tuple[str, str]]:
+    """Kind and number of the newest output."""
+    return [(outputs[-1], str(len(outputs) - 1))] if outputs else []
 
 
 async def _stream(work: Callable[[Callable[[str], None], threading.Event], None]) -> AsyncIterator[str]:

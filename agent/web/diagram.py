@@ -115,7 +115,7 @@ class Board:
         what = r.progress or (f"{WORDS[r.status]}, {r.seconds:.1f} s" if r.status == "done" else WORDS[r.status])
         return (
             f'<g class="al-box al-{r.status}"><rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="8"/>'
-            f'<text x="{x + 12}" y="{y + 24}" class="al-name">{r.id}  {_e(_short(r.task, 27))}</text>'
+            f'<text x="{x + 12}" y="{y + 24}" class="al-name">{r.id}  {_e(_short(r.task, 24))}</text>'
             f'<text x="{x + 12}" y="{y + 44}" class="al-what">{_e(_short(what, 36))}</text></g>'
         )
 
@@ -149,7 +149,7 @@ def _short(text: str, length: int) -> str:
 
 
 CSS = """
-.al-scroll {overflow-x: auto; padding: 4px 0}
+.al-scroll {overflow-x: auto; padding: 4px 0; contain: inline-size}
 .al-box rect {fill: var(--background-fill-secondary); stroke: var(--border-color-primary); stroke-width: 1.5}
 .al-box text {fill: var(--body-text-color); font-size: 13px}
 .al-box .al-name {font-weight: 600}

@@ -16,6 +16,7 @@ CSS = (
 #al-head h1 {font-size: 20px; margin: 0}
 #al-head p {margin: 0; color: var(--body-text-color); opacity: .75}
 #al-chat {min-height: 320px}
+#al-chat .minimal-audio-player {height: 56px !important}
 #al-use {padding: 4px 10px}
 footer {display: none !important}
 @media (max-width: 640px) {.gradio-container {padding: 6px !important} #al-chat {min-height: 240px}}

@@ -22,7 +22,7 @@ from .options import settings_from, shared
     help="A file or http(s) address to go with the request; repeat for more."
 )
 @click.option(
-    "--mode", type=click.Choice(["cascade", "end2end"]), default="cascade", show_default=True, help="Which graph answers."
+    "--mode", type=click.Choice(["cascade", "end2end"]), default="cascade", show_default=True, help="Who answers."
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Copy the files that are made here.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines.")

@@ -1,0 +1,1 @@
+"""Training of the pocket models: data, image, video, audio, captions, judge."""

@@ -28,9 +28,9 @@ from .plan import Plan
 
 PLANNER = "pkg:anyloom.weights/planner"
 MAX_LINE_TOKENS = 400
-ONWARD = 1.0  # in nats: what a further line is favoured by over an ending; it ends too early rather than too late
-LEANING = 25.0  # in nats per cosine: how much the sentence encoder's view of a tool counts
-LACKING = 5.0  # in nats: what a tool is disfavoured by that wants something which is not there
+ONWARD = 0.5  # in nats: what a further line is favoured by over an ending; it ends too early rather than too late
+LEANING = 0.6  # in nats per cosine and tool of the list: how much the sentence encoder's view of a tool counts
+LACKING = 4.0  # in nats: what a tool is disfavoured by that wants something which is not there
 MARGIN = 5.0  # in nats: a first token this much less likely is not worth reading on
 
 
@@ -98,7 +98,7 @@ class LocalController(Controller):
         """What is added to the likelihood of each tool's name; nothing for short lists."""
         if self._near is None or len(tools) < LONG:
             return {}
-        return {t.name: LEANING * n for t, n in zip(tools, self._near(text, tools), strict=True)}
+        return {t.name: LEANING * len(tools) * n for t, n in zip(tools, self._near(text, tools), strict=True)}
 
     @staticmethod
     def _ended(session: Any, outputs: Sequence[str]) -> str:

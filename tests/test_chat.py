@@ -237,3 +237,22 @@ def test_which_terminal_draws_how():
     assert terminal_pictures({"TERM": "foot"}) == "sixel"
     assert terminal_pictures({"TERM": "xterm-256color"}) == ""
     assert terminal_pictures({"TERM": "xterm-kitty", "TMUX": "/tmp/x"}) == ""
+
+
+async def test_bad_files_and_addresses_get_the_sentence_of_every_door(tmp_path):
+    from hostile import HOSTILE_ADDRESSES, HOSTILE_LIMITS, hostile_files
+
+    agent = Agent(settings(tmp_path, limits=HOSTILE_LIMITS))
+    agent._engine = engine(tmp_path, ScriptedController(), limits=HOSTILE_LIMITS)
+    talk = Talk(agent, Console(file=io.StringIO(), width=400), Person().ask, Person().edit)
+    for bad in hostile_files(tmp_path / "bad"):
+        talk.console.file = io.StringIO()
+        await guarded(talk, f'/attach "{bad.path}"')
+        assert (bad.said or "attached") in printed(talk), bad.name
+        assert "\x1b" not in printed(talk)
+    attached = len(talk.attached)
+    for address in HOSTILE_ADDRESSES[:6]:
+        talk.console.file = io.StringIO()
+        await guarded(talk, f"/attach {address}")
+        assert len(printed(talk).strip().splitlines()) == 1, printed(talk)
+    assert len(talk.attached) == attached

@@ -27,11 +27,11 @@ def first_picture(path: Path, media_type: str) -> Any:
 
             with av.open(str(path)) as container:
                 return next(container.decode(video=0)).to_image().convert("RGB")
-        with Image.open(path) as image:
-            flat = Image.new("RGB", image.size, "white")
-            image = image.convert("RGBA")
-            flat.paste(image, mask=image.getchannel("A"))
-            return flat
+        with Image.open(path) as opened:
+            image = opened.convert("RGBA")
+        flat = Image.new("RGB", image.size, "white")
+        flat.paste(image, mask=image.getchannel("A"))
+        return flat
     except Exception:  # a preview is a courtesy: whatever is wrong with the file, the path is shown
         return None
 

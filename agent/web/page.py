@@ -53,7 +53,6 @@ def build(door: Door) -> Any:
         box = gr.MultimodalTextbox(
             label="Request", show_label=False, placeholder="What shall I do? Files can be dropped, pasted or recorded.",
             file_count="multiple", sources=["upload", "microphone"], elem_id="al-box", autofocus=True,
-            html_attributes=gr.InputHTMLAttributes(aria_label="Request") if _labels(gr) else None,
         )  # fmt: skip
         with gr.Row():
             stop = gr.Button("Stop", elem_id="al-stop", size="sm", min_width=90)
@@ -88,7 +87,7 @@ def build(door: Door) -> Any:
 
         options = [mode, policy, seed, limit, approve]
         shown = [chat, plan, thread, names, use, approval, keep, edited]
-        idle = {"show_progress": "hidden"}
+        idle: Any = {"show_progress": "hidden"}
         asked = box.submit(door.put, [box, chat, camera], [box, chat, names, camera], **idle).then(
             door.answer, [owner, thread, names, chat, *options], shown, **idle, concurrency_limit=None
         )
@@ -109,7 +108,3 @@ def build(door: Door) -> Any:
         forget.click(door.forget, [owner, known], [*shown, known], **idle)
         page.load(door.arrive, [owner, thread], [owner, known], **idle)
     return page
-
-
-def _labels(gr: Any) -> bool:
-    return "aria_label" in getattr(gr.InputHTMLAttributes, "__annotations__", {})

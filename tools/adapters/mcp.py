@@ -99,6 +99,8 @@ class Line:
         self.name, self.table, self.digest = name, dict(table), digest
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calls: asyncio.Queue[Any] | None = None
+        self._waiting: set[concurrent.futures.Future[Any]] = set()
+        self._own = threading.Lock()  # over the three above: nobody may wait for the dead
 
     @classmethod
     def of(cls, name: str, table: Mapping[str, Any]) -> Line:
@@ -143,44 +145,42 @@ class Line:
     def _do(self, what: str, args: Any) -> concurrent.futures.Future[Any]:
         """Hands a call to the server's thread, starting both if need be."""
         done: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        with self._lock:
-            if self._loop is None or self._loop.is_closed():
-                ready = threading.Event()
-                threading.Thread(target=self._serve, args=(ready,), daemon=True, name=f"mcp-{self.name}").start()
-                ready.wait(10)
-            loop, calls = self._loop, self._calls
-        assert loop is not None
-        assert calls is not None
-        loop.call_soon_threadsafe(calls.put_nowait, (what, args, done))
+        with self._own:
+            if self._loop is None:
+                self._loop, self._calls = asyncio.new_event_loop(), asyncio.Queue()
+                serving = (self._loop, self._calls)
+                threading.Thread(target=self._serve, args=serving, daemon=True, name=f"mcp-{self.name}").start()
+            assert self._calls is not None
+            self._waiting.add(done)
+            self._loop.call_soon_threadsafe(self._calls.put_nowait, (what, args, done))
         return done
 
-    def _serve(self, ready: threading.Event) -> None:
-        self._loop = asyncio.new_event_loop()
+    def _serve(self, loop: asyncio.AbstractEventLoop, calls: asyncio.Queue[Any]) -> None:
+        """The server's thread: talks until the connection ends, then tells whoever waits."""
         try:
-            self._loop.run_until_complete(self._talk(ready))
-        finally:
-            self._loop.close()
-
-    async def _talk(self, ready: threading.Event) -> None:
-        """Opens the session and carries out calls until the server breaks; then whoever waits is told."""
-        self._calls = asyncio.Queue()
-        ready.set()
-        waiting: list[concurrent.futures.Future[Any]] = []
-        try:
-            async with self._session() as session:
-                await asyncio.wait_for(session.initialize(), START_SECONDS)
-                while True:
-                    what, args, done = await self._calls.get()
-                    waiting.append(done)
-                    answer = await (session.list_tools() if what == "list" else session.call_tool(*args))
-                    if not done.cancelled():
-                        done.set_result(answer)
+            loop.run_until_complete(self._talk(calls))
+            reason = "it ended"
         except BaseException as e:
-            while not self._calls.empty():
-                waiting.append(self._calls.get_nowait()[2])
-            for future in waiting:
-                if not future.done():
-                    future.set_exception(RuntimeError(_reason(e)))
+            reason = _reason(e)
+        with self._own:
+            self._loop = self._calls = None
+            lost, self._waiting = self._waiting, set()
+        for future in lost:
+            if not future.done():
+                future.set_exception(RuntimeError(reason))
+        loop.close()
+
+    async def _talk(self, calls: asyncio.Queue[Any]) -> None:
+        """Opens the session and carries out calls until the server breaks."""
+        async with self._session() as session:
+            await asyncio.wait_for(session.initialize(), START_SECONDS)
+            while True:
+                what, args, done = await calls.get()
+                answer = await (session.list_tools() if what == "list" else session.call_tool(*args))
+                with self._own:
+                    self._waiting.discard(done)
+                if not done.cancelled():
+                    done.set_result(answer)
 
     def _session(self) -> Any:
         import contextlib

@@ -10,7 +10,6 @@ import click
 from ...core.errors import SettingsError
 from .options import settings_from, shared
 from .train_mmllm import mmllm, mmllm_data
-from .train_pocket_audio import COMMANDS as SOUND_AND_SENSES
 
 
 @click.group()
@@ -71,7 +70,5 @@ def _needs(*modules: str) -> None:
 
 train.add_command(mmllm)
 train.add_command(mmllm_data)
-for _command in SOUND_AND_SENSES:
-    train.add_command(_command)
 
 COMMANDS = (train, evaluate)

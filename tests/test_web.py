@@ -205,19 +205,3 @@ def test_visitors_do_not_see_or_wait_for_each_other_and_a_restart_keeps_all(chro
     ada.page.click(".sidebar .toggle-button")
     ada.page.locator("#al-threads label", has_text="draw a zebrafish").click()
     assert "draw a zebrafish" in ada.sees("made by text-to-speech")
-
-
-async def test_bad_files_get_one_sentence_in_the_conversation(tmp_path):
-    from hostile import HOSTILE_LIMITS, hostile_files
-
-    from anyloom.agent.web.session import Door
-
-    agent = Agent(settings(tmp_path, limits=HOSTILE_LIMITS))
-    agent._engine = engine(tmp_path, ScriptedController(), limits=HOSTILE_LIMITS)
-    door = Door(agent)
-    for bad in hostile_files(tmp_path / "bad"):
-        asked = ["what is this", str(bad.path)]
-        said = [s async for s in door.answer("ada", "", asked, [], "cascade", "best", 0, 0, False, None)][-1][0][-1]
-        if bad.said is not None:
-            assert bad.said in said["content"].replace("\u2060", ""), bad.name
-            assert "\n" not in said["content"]

@@ -100,7 +100,7 @@ class Visitor:
         self.page.fill("#al-box textarea", text)
         self.page.press("#al-box textarea", "Enter")
 
-    def sees(self, text, where="#al-chat", seconds=30):
+    def sees(self, text, where="#al-chat", seconds=90):
         self.page.wait_for_function(
             "([where, text]) => document.querySelector(where)?.innerText.includes(text)",
             arg=[where, text], timeout=seconds * 1000,

@@ -99,7 +99,8 @@ def build(door: Door) -> Any:
             door.decide, [owner, thread, chat, keep, edited], shown, **idle, concurrency_limit=None
         )
         drop.click(door.reject, [owner, thread, chat], shown, **idle)
-        stop.click(door.stopped, [chat], [chat], cancels=[asked, again, going, runs], **idle)
+        halted = stop.click(None, cancels=[asked, again, going, runs], **idle)
+        halted.then(door.stopped, [chat], [chat], **idle)  # after, so that no late event writes over it
         for event in (asked, again, going, runs):
             event.then(door.listed, [owner, thread], [known], **idle)
         use.input(door.use, [box, use], [box, use], **idle)

@@ -1,10 +1,12 @@
 """How a run looks in a terminal: the plan, each task as it starts and ends, the answer, the files.
 
-Where the output is no terminal the same lines come without colours and without moving parts.
+At a terminal the plan is one picture that changes as tasks go on, and stays when they are done. Where
+the output is no terminal the same is said in lines, without colours and without moving parts.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,146 +26,190 @@ from ..core.events import (
 )  # fmt: skip
 
 MARKS = {"done": "✓", "cached": "≡", "failed": "✗", "skipped": "–", "started": "•"}
+JOINERS = "\u200c\u200d"  # they have no width, and Persian, Hindi and composed pictures need them
 
 
 def plan_lines(tasks: Iterable[Mapping[str, Any]]) -> list[str]:
     """A plan in words, a line a task: `1  text-to-speech  text ← 0`."""
     tasks = list(tasks)
     width = max((len(t["task"]) for t in tasks), default=0)
-    return [f"  {t['id']}  {t['task']:<{width}}  {_arguments(t['args'])}" for t in tasks]
+    return [f"  {t['id']}  {t['task']:<{width}}  {arguments(t['args'])}" for t in tasks]
 
 
-def _arguments(args: Mapping[str, str]) -> str:
+def arguments(args: Mapping[str, Any]) -> str:
+    """The arguments of a task in a few words: `image = note.png, text ← 0`."""
     parts = []
     for name, value in args.items():
-        ref = referenced(value)
-        shown = f"← {ref}" if ref is not None else f"= {_short(value, 60)}"
+        ref = referenced(str(value))
+        shown = f"← {ref}" if ref is not None else f"= {short(str(value), 60)}"
         parts.append(f"{name} {shown}")
     return ", ".join(parts)
 
 
-def _short(text: str, length: int) -> str:
+def short(text: str, length: int) -> str:
+    """One line of a text, cut with an ellipsis."""
     text = " ".join(text.split())
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def harmless(text: str) -> str:
+    """Text without what a terminal would obey: control sequences and changes of direction become '�'."""
+    return "".join(map(_harmless, text.replace("\r\n", "\n")))
+
+
+def _harmless(char: str) -> str:
+    if char.isprintable() or char in "\n\t" or char in JOINERS:
+        return char
+    return " " if unicodedata.category(char) == "Zs" else "�"  # a no-break space is no danger
+
+
+def escaped(text: str) -> str:
+    """`harmless`, and none of it is taken for markup of ours."""
+    from rich.markup import escape
+
+    return escape(harmless(text))
+
+
+def open_console(**options: Any) -> Any:
+    """A console that shows text as it is: no guessed highlights, no `:smile:` turned into a picture."""
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False, **options)
+
+
 class TerminalView:
-    """Shows events as they come. Use as a context manager, so that moving parts are ended."""
+    """Shows events as they come. Use as a context manager, so that moving parts are ended.
 
-    def __init__(self, console: Any = None):
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    `plan` is what is known of a run that goes on: its tasks are shown as they come up.
+    """
 
-        self.console = console or Console(highlight=False)
-        self.progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}"), TimeElapsedColumn(),
-            console=self.console, transient=True, disable=not self.console.is_terminal,
-        )  # fmt: skip
-        self.bars: dict[Any, Any] = {}
+    def __init__(self, console: Any = None, plan: Iterable[Mapping[str, Any]] = ()):
+        from .board import Board
+
+        self.console = console or open_console()
+        self.board = Board(self.console, plan) if self.console.is_terminal else None
+        self.words = Words(self.console) if self.console.is_terminal else None
         self.said_download: set[str] = set()
-        self.in_answer = False
+        self.in_answer = self.ended = False
 
     def __enter__(self) -> TerminalView:
-        self.progress.start()
-        self._bar("plan", "planning")
+        if self.board:
+            self.board.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for key in list(self.bars):
-            self._end(key)
-        self.progress.stop()
+        if self.board:
+            self.board.stop()
+        if self.in_answer:  # stopped in the middle of it
+            self._on_AnswerDone()
 
     def __call__(self, event: Event) -> None:
         """Shows one event."""
         handler = getattr(self, "_on_" + type(event).__name__, None)
-        if handler:
-            handler(event)
+        if isinstance(event, AnswerText | AnswerDone) or self.board is None:
+            if handler:
+                handler(event)
+        elif isinstance(event, Notice):
+            self._on_Notice(event)
+        else:
+            self.board.take(event)
 
     def files(self, paths: list[Path]) -> None:
         """Where the files are."""
         self.console.print("\n[bold]Files[/bold]")
         for path in paths:
-            self.console.print(f"  {_escape(str(path))}", soft_wrap=True)
+            self.console.print(f"  {escaped(str(path))}", soft_wrap=True)
 
     def _on_Notice(self, event: Notice) -> None:
-        self.console.print(f"[yellow]note[/yellow] {_escape(event.text)}", soft_wrap=True)
+        self.console.print(f"[yellow]note[/yellow] {escaped(event.text)}", soft_wrap=True)
 
     def _on_Download(self, event: Download) -> None:
-        name = event.uri.split(":", 1)[-1].split("/")[0].split("#")[0]
         if event.uri not in self.said_download:
             self.said_download.add(event.uri)
-            if not self.console.is_terminal:
-                self.console.print(f"fetching {_escape(name)}")
-        key = ("download", event.uri)
-        size = f"{event.done / 1e6:.0f}" + (f" of {event.total / 1e6:.0f} MB" if event.total else " MB")
-        self._bar(key, f"fetching {name}", event.done, event.total or None, size)
-        if event.total and event.done >= event.total:
-            self._end(key)
+            self.console.print(f"fetching {escaped(weights_name(event.uri))}")
 
     def _on_PlanMade(self, event: PlanMade) -> None:
-        self._end("plan")
         if not event.tasks:
             return
-        self.console.print(f"[bold]Plan[/bold] [dim]({event.seconds:.1f} s, {_escape(event.controller)})[/dim]")
+        self.console.print(f"Plan ({event.seconds:.1f} s, {escaped(event.controller)})")
         for line in plan_lines(event.tasks):
-            self.console.print(_escape(line), soft_wrap=True)
+            self.console.print(escaped(line), soft_wrap=True)
         for bridge in event.bridges:
-            self.console.print(f"  [yellow]bridge[/yellow] {_escape(bridge)}", soft_wrap=True)
+            self.console.print(f"  bridge {escaped(bridge)}", soft_wrap=True)
         self.console.print()
 
     def _on_TaskStarted(self, event: TaskStarted) -> None:
-        label = f"{event.id}  {event.task}"
-        if not self.console.is_terminal:
-            self.console.print(f"{MARKS['started']} {label}  {event.expert}")
-        self._bar(event.id, f"{label}  [dim]{_escape(event.expert)}[/dim]")
+        self.console.print(f"{MARKS['started']} {event.id}  {escaped(event.task)}  {escaped(event.expert)}")
 
     def _on_TaskProgress(self, event: TaskProgress) -> None:
-        if event.id in self.bars:
-            self.progress.update(self.bars[event.id], completed=event.done, total=event.total or None, note=event.note)
+        """Only a terminal shows it."""
 
     def _on_TaskDone(self, event: TaskDone) -> None:
-        self._end(event.id)
         mark = MARKS["cached"] if event.cached else MARKS["done"]
         how = "from the cache" if event.cached else f"{event.seconds:.1f} s"
-        self.console.print(
-            f"[green]{mark}[/green] {event.id}  {_escape(event.task)}  [dim]{_escape(event.expert)}, {how}[/dim]",
-            soft_wrap=True,
-        )
+        self.console.print(f"{mark} {event.id}  {escaped(event.task)}  {escaped(event.expert)}, {how}", soft_wrap=True)
         for artifact in event.artifacts:
             shown = artifact.get("text") or artifact["name"]
-            self.console.print(f"     {_escape(_short(shown, 200))}", soft_wrap=True)
+            self.console.print(f"     {escaped(short(shown, 200))}", soft_wrap=True)
 
     def _on_TaskFailed(self, event: TaskFailed) -> None:
-        self._end(event.id)
         mark = MARKS["skipped" if event.skipped else "failed"]
-        self.console.print(
-            f"[red]{mark}[/red] {event.id}  {_escape(event.task)}  {_escape(event.error)}", soft_wrap=True
-        )
+        self.console.print(f"{mark} {event.id}  {escaped(event.task)}  {escaped(event.error)}", soft_wrap=True)
 
     def _on_AnswerText(self, event: AnswerText) -> None:
-        self._end("plan")
         if not self.in_answer:
             self.in_answer = True
-            self.console.print("\n[bold]Answer[/bold]")
-        self.console.print(_escape(event.text), end="", soft_wrap=True)
+            if self.board:
+                self.board.stop()
+            self.console.print("\n[bold]Answer[/bold]" if self.board is None or self.board.rows else "")
+        text = harmless(event.text)
+        self.ended = text.endswith("\n")
+        self._write(self.words.feed(text) if self.words else text)
 
-    def _on_AnswerDone(self, event: AnswerDone) -> None:
+    def _on_AnswerDone(self, event: AnswerDone | None = None) -> None:
         if self.in_answer:
-            self.console.print()
+            self.in_answer = False
+            self._write((self.words.flush() if self.words else "") + "\n" * (not self.ended))
 
-    def _bar(self, key: Any, label: str, done: float = 0, total: float | None = None, note: str = "") -> None:
-        if key not in self.bars:
-            self.bars[key] = self.progress.add_task(label, total=None, note="")
-        self.progress.update(self.bars[key], completed=done, total=total, note=note)
+    def _write(self, text: str) -> None:
+        from rich.text import Text
 
-    def _end(self, key: Any) -> None:
-        if key in self.bars:
-            self.progress.remove_task(self.bars.pop(key))
+        self.console.print(Text(text), end="", soft_wrap=True)
 
 
-def _escape(text: str) -> str:
-    """Text as it is: no markup of ours, no control sequences of others."""
-    from rich.markup import escape
+class Words:
+    """Breaks a text that comes in pieces between its words, where a terminal would break it anywhere."""
 
-    return escape("".join(c if c.isprintable() or c in "\n\t" else "�" for c in text))
+    def __init__(self, console: Any):
+        self.console, self.column, self.word = console, 0, ""
+
+    def feed(self, text: str) -> str:
+        """What can be written by now: all but the word that may go on."""
+        from re import split
+
+        *whole, self.word = split(r"(\s)", self.word + text)
+        return "".join(map(self._put, whole))
+
+    def flush(self) -> str:
+        """The last word."""
+        last, self.word = self._put(self.word), ""
+        return last
+
+    def _put(self, part: str) -> str:
+        from rich.cells import cell_len
+
+        if part == "\n":
+            self.column = 0
+            return part
+        width, room = cell_len(part), self.console.width - 1
+        broken = self.column + width > room and self.column > 0
+        if broken and part.isspace():
+            self.column = room
+            return ""
+        self.column = width if broken else self.column + width
+        return "\n" * broken + part
+
+
+def weights_name(uri: str) -> str:
+    """What is fetched, in a word."""
+    return uri.split(":", 1)[-1].split("/")[0].split("#")[0]

@@ -126,7 +126,7 @@ class Engine:
         """
         decision = _decision(approve, plan, drop)
         with self._sole(thread):
-            last = await asyncio.to_thread(self.runs.last, thread)
+            last = await asyncio.to_thread(self._last, thread)
             if last is None:
                 known = [row.thread for row in self.runs.threads()]
                 raise UnknownName(f"There is no conversation '{thread}'{nearest(thread, known)}.")
@@ -139,6 +139,8 @@ class Engine:
                 return await self._continue(last, state, decision, thread, emit)
             if answer and answer["run"] == last["id"]:
                 return await self._again(last, Answer.from_json(answer), emit)
+            if last["state"] == "done":  # what came after it was taken back
+                return await self._again(last, Answer.of_run(last), emit)
             # killed before the first checkpoint: the request is all there is, and it is enough
             request = Request.from_json(last["request"])
             turns = last.get("turns") or ()
@@ -195,17 +197,26 @@ class Engine:
         return turns_of(state.values.get("turns") or ())
 
     async def undo(self, thread: str) -> Turn | None:
-        """Forgets the last exchange of a conversation and returns it; None when there is none. Its run is kept."""
-        with self._sole(thread):
-            graph, _ = await self._graph()
-            state = await graph.aget_state(_config(thread))
-            turns = list(state.values.get("turns") or ())
-            if not turns:
-                return None
-            await graph.aupdate_state(_config(thread), {"turns": turns[:-1]}, as_node="respond")
+        """Takes back the last exchange of a conversation and returns it; None when there is none.
+
+        One that was not finished is given up; an answered one is no longer remembered. The run's bundle is kept.
+        """
         from .cascade import turns_of
 
-        return turns_of(turns[-1:])[0]
+        with self._sole(thread):
+            kept = await asyncio.to_thread(self.runs.of, thread)
+            graph, _ = await self._graph()
+            values = (await graph.aget_state(_config(thread))).values
+            turns = list(values.get("turns") or ())
+            told = (values.get("answer") or {}).get("run")
+            answered = not kept or kept[-1]["state"] == "done" or told == kept[-1]["id"]
+            if answered and turns:
+                await graph.aupdate_state(_config(thread), {"turns": turns[:-1]}, as_node="respond")
+            if kept:
+                await asyncio.to_thread(self._close, kept[-1]["id"], "undone")
+        if not answered:
+            return turns_of([{"request": kept[-1]["request"]["text"], "answer": "", "artifacts": []}])[0]
+        return turns_of(turns[-1:])[0] if turns else None
 
     async def aclose(self, unload: bool = True) -> None:
         """Closes files, and lets go of the experts unless `unload` is False. The engine can be used again."""
@@ -381,10 +392,21 @@ class Engine:
         last = self.runs.last(thread)
         if last is None or last["state"] not in ("running", "waiting", "stopped"):
             return
-        log = self.runs.reopen(last["id"])
-        log.update(state="abandoned")
-        log.close()
+        self._close(last["id"], "abandoned")
         emit(Notice(f"The run {last['id']} of this conversation was not finished and is left behind."))
+
+    def _last(self, thread: str) -> dict[str, Any] | None:
+        """The newest bundle of a conversation that was not taken back."""
+        last = self.runs.last(thread)
+        if last is not None and last["state"] == "undone":
+            return next(reversed(self.runs.of(thread)), None)
+        return last
+
+    def _close(self, run: str, state: str) -> None:
+        """Notes that nobody goes on with a run."""
+        log = self.runs.reopen(run)
+        log.update(state=state)
+        log.close()
 
     def _check_expert(self, bundle: Mapping[str, Any], step: int | None, expert: str) -> None:
         tool = next(t["task"] for t in bundle["plan"] if t["id"] == step)

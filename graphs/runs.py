@@ -37,11 +37,14 @@ if TYPE_CHECKING:
 FORMAT = 1
 VERSIONS = ("anyloom", "langgraph", "torch", "transformers")  # packages whose version a result may depend on
 OPEN = ("running", "waiting", "stopped", "failed")  # states from which a run can be resumed
+GONE = ("abandoned", "undone")  # states of runs that are no part of their conversation any more
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run in a list. `state`: running, waiting (for approval), unfinished (killed), stopped, failed, done."""
+    """A run in a list. `state`: running, waiting (for approval), unfinished (killed), stopped, failed, done,
+    abandoned (another request took its place), undone (taken back).
+    """
 
     id: str
     when: str
@@ -184,6 +187,11 @@ class RunStore:
         """The newest bundle of a conversation."""
         mine = [b for b in self._bundles() if b["thread"] == thread]
         return max(mine, key=lambda b: (b["started"], b["id"]), default=None)
+
+    def of(self, thread: str) -> Lines:
+        """The bundles of a conversation, the oldest first, without those left behind or taken back."""
+        mine = [b for b in self._bundles() if b["thread"] == thread and b["state"] not in GONE]
+        return sorted(mine, key=lambda b: (b["started"], b["id"]))
 
     def events(self, run: str) -> Lines:
         """The events of a run as JSON; a line cut off by a kill is left out."""

@@ -150,6 +150,13 @@ class Answer:
             thread=data.get("thread", ""),
         )
 
+    @classmethod
+    def of_run(cls, bundle: Mapping[str, Any]) -> Answer:
+        """The answer that the bundle of a finished run holds (`runs.py`)."""
+        made = [a for r in bundle["results"] for a in r["artifacts"]]
+        known = {k: bundle[k] for k in ("plan", "results", "bridges", "costs", "thread")}
+        return cls.from_json({**known, "text": bundle["answer"]["text"], "artifacts": made, "run": bundle["id"]})
+
 
 class State(TypedDict, total=False):
     """What the cascade's nodes share. Give `request`; take `answer`.

@@ -4,13 +4,16 @@ import asyncio
 import io
 import json
 
+import chat_rig
 import pytest
+from chat_rig import DRAW, Person, do, printed
 from rich.console import Console
 from rig import engine, settings, task
 
 from anyloom.agent import Agent
-from anyloom.agent.chat import preview
-from anyloom.agent.chat.commands import COMMANDS, Command, completer, dragged, expand, read
+from anyloom.agent.chat import keeping, preview, setting
+from anyloom.agent.chat.commands import COMMANDS, Command, dragged, expand, read
+from anyloom.agent.chat.complete import completer
 from anyloom.agent.chat.loop import guarded
 from anyloom.agent.chat.talk import Quit, Talk
 from anyloom.controller.fakes import ScriptedController
@@ -18,42 +21,11 @@ from anyloom.core.errors import InputError, UnknownName
 from anyloom.core.settings import terminal_pictures
 from anyloom.tools.fakes import Fakes, tiny_png
 
-DRAW = [task("text-to-image", 0, text="a cat"), task("image-to-text", 1, image="<resource>-0")]
-
-
-class Person:
-    """Someone who answers questions from a list, and edits a text by a function."""
-
-    def __init__(self, *answers, edit=None):
-        self.answers, self.edits = list(answers), edit
-
-    async def ask(self, question):
-        return self.answers.pop(0)
-
-    async def edit(self, text):
-        return self.edits(text)
-
 
 @pytest.fixture
 def begin(tmp_path):
-    """Opens a conversation over fakes; what it printed is in `talk.console.file`."""
-
-    def begin(plan=DRAW, fakes=None, person=None, thread=None):
-        agent = Agent(settings(tmp_path))
-        agent._engine = engine(tmp_path, ScriptedController(plan), fakes or Fakes())
-        person = person or Person()
-        return Talk(agent, Console(file=io.StringIO(), width=120), person.ask, person.edit, thread)
-
-    return begin
-
-
-def printed(talk):
-    return talk.console.file.getvalue()
-
-
-async def do(talk, *lines):
-    for line in lines:
-        await guarded(talk, line)
+    """Opens a conversation over fakes in the test's folder."""
+    return lambda plan=DRAW, **how: chat_rig.begin(tmp_path, plan, **how)
 
 
 def test_a_line_is_a_command_a_file_or_a_request(tmp_path):
@@ -68,8 +40,7 @@ def test_a_line_is_a_command_a_file_or_a_request(tmp_path):
     assert dragged("what does /etc/passwd mean?") == []
     with pytest.raises(UnknownName, match="/help"):
         read("/tolls")
-    with pytest.raises(InputError, match="not closed"):
-        read('/attach "cat.png')
+    assert read("/plan what's in it").rest == "what's in it"  # an apostrophe is no open quote
 
 
 def test_patterns_name_several_files(tmp_path):
@@ -86,10 +57,11 @@ async def test_a_request_is_answered_and_its_files_are_numbered(begin):
     await do(talk, "draw a cat and describe it", "/open 7", "/plan", "/cost")
     shown = printed(talk)
     assert "text-to-image" in shown
-    assert [a.modality for a in talk.files] == ["image"]
-    assert "/open 1" in shown
-    assert "'7' is the number of no file; there are: 1 to 1." in shown
-    assert "conversation: 1 answers" in shown
+    assert [a.modality for a in talk.gallery.items] == ["image", "text"]
+    assert "  1  text-to-image.png  picture, 8 × 8" in shown
+    assert "'7' is the number of no file; there are: 1 to 2." in shown
+    assert "[ok, fake-" in shown
+    assert "conversation: 1 answer," in shown
 
 
 async def test_attachments_are_checked_at_once_and_go_with_the_next_request(begin, tmp_path):
@@ -98,10 +70,10 @@ async def test_attachments_are_checked_at_once_and_go_with_the_next_request(begi
     bad.write_bytes(tiny_png(b"abc")[:20])
     talk = begin([task("image-to-text", 0, image="cat.png")])
     await do(talk, f"/attach {good}", f"/attach {bad}", f"/attach {tmp_path / 'none.png'}")
-    assert talk.attached == [str(good)]
+    assert [a.name for a in talk.attached] == ["cat.png"]
     await do(talk, "describe it")
     assert talk.attached == []
-    assert talk.exchanges[0]["answer"].ok
+    assert talk.exchanges[0].answer.ok
     assert "broken.png" in printed(talk)
 
 
@@ -110,8 +82,8 @@ async def test_undo_retry_and_save(begin, tmp_path):
     await do(talk, "draw a cat", "/retry", "/retry 40")
     history = await talk.agent.engine.history(talk.thread)
     assert [t.request for t in history] == ["draw a cat"]  # a retry takes the place of what it repeats
-    assert talk.exchanges[-1]["seed"] == 40
-    assert len({a.sha256 for a in talk.files}) == 3
+    assert talk.exchanges[-1].request.seed == 40
+    assert len({a.sha256 for a in talk.gallery.items if a.modality == "image"}) == 3
     await do(talk, "draw a cat", f"/save {tmp_path / 'out'}", "/undo", "/undo", "/undo")
     assert "nothing to take back" in printed(talk)
     assert await talk.agent.engine.history(talk.thread) == ()
@@ -150,7 +122,7 @@ async def test_ctrl_c_stops_the_request_and_resume_finishes_it(begin):
     fakes.delay["image-to-text"] = 0
     await do(talk, "/resume")
     assert [c.tool for c in fakes.calls].count("text-to-image") == 1
-    assert talk.exchanges[-1]["answer"].ok
+    assert talk.exchanges[-1].answer.ok
 
 
 async def test_conversations_are_listed_and_opened(begin):
@@ -160,7 +132,7 @@ async def test_conversations_are_listed_and_opened(begin):
     assert "cats" in shown
     assert "There is no conversation 'dogs'" in shown
     assert talk.thread == "cats"
-    assert talk.files  # those of the earlier exchange can be opened
+    assert talk.gallery.items  # those of the earlier exchange can be opened
 
 
 async def test_settings_of_the_conversation(begin):
@@ -176,7 +148,7 @@ async def test_settings_of_the_conversation(begin):
 
 
 def test_every_command_has_its_method_and_help():
-    assert {n for n in dir(Talk) if n.startswith("do_")} == {f"do_{name}" for name in COMMANDS}
+    assert {n for m in (setting, keeping) for n in dir(m) if n.startswith("do_")} == {f"do_{name}" for name in COMMANDS}
 
 
 async def test_control_sequences_in_results_are_not_obeyed(begin):
@@ -185,19 +157,26 @@ async def test_control_sequences_in_results_are_not_obeyed(begin):
     assert "\x1b]0;" not in printed(talk)
 
 
-def test_completion_knows_commands_and_their_arguments(tmp_path):
+def test_completion_knows_commands_their_arguments_files_and_tools(tmp_path):
+    from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.document import Document
 
-    words = completer({"mode": lambda: ["cascade"]})
+    words = completer({"mode": lambda: ["cascade"], "policy": lambda: ["a=b"]}, lambda: ["text-to-image"])
 
-    def offered(text):
-        return [c.text for c in words.get_completions(Document(text), None)]
+    def offered(text, asked=False):
+        return [c.text for c in words.get_completions(Document(text), CompleteEvent(completion_requested=asked))]
 
     assert offered("/re") == ["retry", "resume"]
     assert offered("/mode c") == ["cascade"]
+    assert offered("/policy a=") == ["a=b"]
     assert offered("draw /re") == []
     (tmp_path / "cat.png").write_bytes(tiny_png(b"abc"))
-    assert offered(f"/attach {tmp_path}/ca") == ["t.png"]
+    (tmp_path / "my dog.png").write_bytes(tiny_png(b"abc"))
+    assert offered(f"/attach {tmp_path}/ca") == [f"{tmp_path}/cat.png"]
+    assert offered(f"/attach cat.png {tmp_path}/my\\ d") == [f"'{tmp_path}/my dog.png'"]
+    assert offered(f"describe '{tmp_path}/my d") == [f"'{tmp_path}/my dog.png'"]
+    assert offered("use text-to-i") == []  # not while somebody types a sentence
+    assert offered("use text-to-i", asked=True) == ["text-to-image"]
 
 
 @pytest.mark.parametrize("protocol", ["kitty", "iterm", "sixel"])
@@ -244,7 +223,7 @@ async def test_bad_files_and_addresses_get_the_sentence_of_every_door(tmp_path):
 
     agent = Agent(settings(tmp_path, limits=HOSTILE_LIMITS))
     agent._engine = engine(tmp_path, ScriptedController(), limits=HOSTILE_LIMITS)
-    talk = Talk(agent, Console(file=io.StringIO(), width=400), Person().ask, Person().edit)
+    talk = Talk(agent, Console(file=io.StringIO(), width=400), Person())
     for bad in hostile_files(tmp_path / "bad"):
         talk.console.file = io.StringIO()
         await guarded(talk, f'/attach "{bad.path}"')

@@ -1,193 +1,154 @@
-"""The loop around a conversation: keys and history (prompt_toolkit), Ctrl-C, and lines from a pipe."""
+"""The loop around a conversation: what is typed goes in, errors come out as sentences, Ctrl-C stops a request.
+
+    code = await chat(agent, thread=None, attach=["cat.png"], mode="cascade", pictures="")
+"""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
+import itertools
 import signal
 import sys
-from pathlib import Path
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...core.errors import AnyloomError
 from ..agent import Agent
-from ..terminal import _escape
-from .commands import completer, read
+from ..terminal import escaped, open_console
+from .commands import Command, read
 from .talk import Quit, Talk
 
+STOPPED = 130
 
-async def chat(agent: Agent, thread: str | None, attach: list[str], pictures: str) -> int:
+
+async def chat(agent: Agent, thread: str | None, attach: Sequence[str], mode: str, pictures: str) -> int:
     """Talks until the user leaves or the input ends; the exit code."""
-    from rich.console import Console
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        from .keys import Keys, terminal_draws_sixel
 
-    console = Console(highlight=False)
-    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    door = Keys(agent.settings.data_dir) if at_terminal else Pipe()
-    talk = Talk(agent, console, door.ask, door.edit, None if thread else thread, pictures)
+        console = open_console()
+        if not pictures and console.color_system and terminal_draws_sixel():
+            pictures = "sixel"
+        talk = Talk(agent, console, Keys(agent.settings.data_dir), pictures=pictures)
+    else:
+        talk = Talk(agent, open_console(), Pipe(), errors=open_console(stderr=True))
+    talk.mode = mode
     try:
-        if thread:
-            await _known(talk, thread)
-        if at_terminal:
-            console.print(f"[bold]anyloom[/bold]  [dim]conversation {talk.thread}; /help lists the commands[/dim]")
-        for path in attach:
-            talk.attached.append(path)
-        await door.listen(talk)
+        await guarded(talk, _begin(talk, thread, attach))
+        await talk.person.listen(talk)
     except Quit:
         pass
     finally:
         await talk.agent.engine.aclose()
-    if at_terminal and talk.exchanges:
-        console.print(f"[dim]Go on later with: anyloom chat --thread {talk.thread}[/dim]")
-    return 1 if talk.failed else 0
+    if talk.person.at_terminal:
+        if talk.exchanges:
+            talk.console.print(f"[dim]Go on later with: {_how(talk)}[/dim]", soft_wrap=True)
+        return 0
+    return talk.worst
 
 
-async def _known(talk: Talk, thread: str) -> None:
-    """Opens a conversation that exists, or begins one of this name."""
-    if any(row.thread == thread for row in await talk.agent.engine.threads()):
+async def _begin(talk: Talk, thread: str | None, attach: Sequence[str]) -> None:
+    """Opens the conversation that was asked for, or one of this name, and takes the first files."""
+    from ...graphs.engine import checked_thread
+
+    rows = [row.thread for row in await talk.agent.engine.threads()] if thread else []
+    if thread and talk.person.at_terminal and thread in rows:
         await talk.open(thread)
-        last = await asyncio.to_thread(talk.agent.engine.runs.last, thread)
-        if last and last["state"] != "done":
-            talk.say(f"Its last request was not finished ({last['state']}); /resume goes on with it.")
-    else:
-        from ...graphs.engine import checked_thread
+    elif thread:
+        talk.begin(checked_thread(thread))
+    if talk.person.at_terminal:
+        known = f"  [dim]conversation {escaped(talk.thread)}, kept for: {_how(talk)}[/dim]"
+        talk.console.print(f"[bold]anyloom[/bold]{known}", soft_wrap=True)
+        talk.console.print("[dim]/help lists the commands; Ctrl-D leaves[/dim]")
+    if talk.unfinished:
+        talk.say("Its last request was not finished; /resume goes on with it.")
+    await talk.attach(attach)
 
-        talk.thread = checked_thread(thread)
+
+def _how(talk: Talk) -> str:
+    import shlex
+
+    return escaped(f"anyloom chat --thread {shlex.quote(talk.thread)}")
 
 
-async def guarded(talk: Talk, line: str) -> None:
-    """One line, with errors as sentences, and Ctrl-C stopping what runs rather than the program."""
-    work = asyncio.ensure_future(_take(talk, line))
-    loop = asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError, ValueError):  # no signals here: Windows, or not the main thread
-        loop.add_signal_handler(signal.SIGINT, work.cancel)
+async def guarded(talk: Talk, typed: Any) -> bool:
+    """Carries out one line (or work that is ready), with errors as sentences; False when it was stopped by Ctrl-C."""
+    work = asyncio.ensure_future(_take(talk, typed) if isinstance(typed, str) else typed)
+    _on_ctrl_c(work.cancel)
     try:
         await work
     except asyncio.CancelledError:
-        talk.console.print("\n[yellow]Stopped.[/yellow] [dim]/resume goes on with it, what was finished is kept[/dim]")
+        hint = " [dim]/resume goes on with it; what was finished is kept[/dim]" if talk.unfinished else ""
+        talk.errors.print(f"[yellow]Stopped.[/yellow]{hint}", soft_wrap=True)
+        return False
     except AnyloomError as e:
-        talk.failed = True
-        talk.console.print(f"[red]{_escape(' '.join(str(e).split()))}[/red]", soft_wrap=True)
+        talk.complain(e)
+    except (Quit, BrokenPipeError):
+        raise
+    except Exception as e:  # ours: the conversation goes on, the traceback is kept for the report
+        from ..cli import _crash_file
+
+        text = f"An unexpected {type(e).__name__} ({' '.join(str(e).split())[:200]}); details are in {_crash_file()}."
+        talk.complain(AnyloomError(text))
     finally:
-        with contextlib.suppress(NotImplementedError, ValueError):
+        _on_ctrl_c(_nothing if talk.person.at_terminal else None)
+    return True
+
+
+def _on_ctrl_c(act: Callable[[], Any] | None) -> None:
+    """What Ctrl-C does from now on; None: it ends the program."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):  # Windows, or not the main thread
+        if act is None:
             loop.remove_signal_handler(signal.SIGINT)
+        else:
+            loop.add_signal_handler(signal.SIGINT, act)
+
+
+def _nothing() -> None:
+    """Between two requests there is nothing to stop; at the prompt Ctrl-C is a key like others."""
 
 
 async def _take(talk: Talk, line: str) -> None:
-    await talk.take(read(line))
+    typed = read(line)
+    if isinstance(typed, Command) and not talk.person.at_terminal and not line.lstrip().startswith(f"/{typed.name}"):
+        typed = line.strip()  # a line of a pipe that is a path is a request like any other
+    await talk.take(typed)
 
 
 class Pipe:
-    """A request a line from the standard input."""
+    """A request a line from the standard input; nobody is there to be asked."""
+
+    at_terminal = False
 
     async def listen(self, talk: Talk) -> None:
-        """Answers each line; ends with the input."""
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            if line.strip():
-                await guarded(talk, line)
+        """Answers each line, ends with the input; Ctrl-C ends it all."""
+        lines: asyncio.Queue[str] = asyncio.Queue(1)
+        loop = asyncio.get_running_loop()
+
+        def read_on() -> None:
+            sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
+            with contextlib.suppress(RuntimeError, concurrent.futures.CancelledError):  # the program is over
+                for line in itertools.chain(iter(sys.stdin.readline, ""), [""]):
+                    asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
+
+        threading.Thread(target=read_on, daemon=True).start()  # a thread of the loop's own would be waited for
+        while line := await lines.get():
+            if line.strip() and not await guarded(talk, line):
+                talk.worst = STOPPED
+                return
 
     async def ask(self, question: str) -> str:
-        """Nobody is there to ask: no."""
+        """No."""
         return "n"
 
     async def edit(self, text: str) -> str | None:
-        """Nobody is there to edit."""
+        """Unchanged."""
         return None
 
-
-class Keys:
-    """A prompt with history, completion and several lines."""
-
-    def __init__(self, data_dir: Path):
-        self.history = data_dir / "chat-history"
-        self.session: Any = None
-
-    async def listen(self, talk: Talk) -> None:
-        """Reads and answers until Ctrl-D or /quit."""
-        self.session = self._open(talk)
-        warned = False
-        while True:
-            try:
-                line = await self.session.prompt_async(self._prompt(talk))
-            except KeyboardInterrupt:
-                talk.say("Ctrl-D or /quit leaves.")
-                if warned:
-                    return
-                warned = True
-                continue
-            except EOFError:
-                return
-            warned = False
-            if line.strip():
-                await guarded(talk, line)
-
-    def _open(self, talk: Talk) -> Any:
-        from prompt_toolkit import PromptSession
-        from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
-        from prompt_toolkit.history import FileHistory
-
-        from ...graphs.engine import MODES
-
-        self.history.parent.mkdir(parents=True, exist_ok=True)
-        registry = talk.agent.engine.runtime.registry
-        names = {
-            "tools": lambda: [t.name for t in registry.offered()],
-            "mode": lambda: list(MODES),
-            "policy": lambda: ["fastest", "best", "pinned", "llm"],
-            "plan": lambda: ["on", "off"],
-            "resume": lambda: [r.thread for r in talk.agent.engine.runs.threads()][:20],
-            "open": lambda: [str(n + 1) for n in range(len(talk.files))],
-        }
-        return PromptSession(
-            history=FileHistory(str(self.history)), completer=completer(names), complete_while_typing=True,
-            auto_suggest=AutoSuggestFromHistory(), key_bindings=self._keys(), multiline=True,
-            prompt_continuation="… ", bottom_toolbar=lambda: self._toolbar(talk), reserve_space_for_menu=6,
-        )  # fmt: skip
-
-    @staticmethod
-    def _prompt(talk: Talk) -> str:
-        return f"({len(talk.attached)}) > " if talk.attached else "> "
-
-    @staticmethod
-    def _toolbar(talk: Talk) -> str:
-        files = f"  attached: {', '.join(Path(p).name for p in talk.attached)}" if talk.attached else ""
-        approval = "  plans wait for a yes" if talk.approve else ""
-        return f" {talk.mode}  {talk.agent.settings.controller}  {talk.thread}{approval}{files}"
-
-    @staticmethod
-    def _keys() -> Any:
-        from prompt_toolkit.key_binding import KeyBindings
-
-        keys = KeyBindings()
-
-        @keys.add("enter")
-        def _(event: Any) -> None:
-            buffer = event.current_buffer
-            if buffer.complete_state and buffer.complete_state.current_completion:
-                buffer.apply_completion(buffer.complete_state.current_completion)
-            elif buffer.document.text_before_cursor.endswith("\\") and buffer.document.is_cursor_at_the_end:
-                buffer.delete_before_cursor()
-                buffer.insert_text("\n")
-            else:
-                buffer.validate_and_handle()
-
-        @keys.add("escape", "enter")
-        def _(event: Any) -> None:
-            event.current_buffer.insert_text("\n")
-
-        return keys
-
-    async def ask(self, question: str) -> str:
-        """Puts a question; Ctrl-C and Ctrl-D mean no."""
-        from prompt_toolkit import PromptSession
-
-        try:
-            answer: str = await PromptSession().prompt_async(question)
-            return answer
-        except (EOFError, KeyboardInterrupt):
-            return "n"
-
-    async def edit(self, text: str) -> str | None:
-        """Lets the user's editor have a text."""
-        import click
-
-        return await asyncio.to_thread(lambda: click.edit(text, extension=".json"))
+    def quiet(self) -> contextlib.AbstractContextManager[Any]:
+        """There is nothing to hide."""
+        return contextlib.nullcontext()

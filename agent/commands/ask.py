@@ -67,11 +67,23 @@ def resume(thread: str, out: Path | None, as_json: bool, **flags: Any) -> int:
 def _request(given: str | None) -> str:
     if given and given != "-":
         if not sys.stdin.isatty() and given and _piped():
-            return f"{given}\n\n{sys.stdin.read()}".strip()
+            return f"{given}\n\n{_stdin()}".strip()
         return given
     if sys.stdin.isatty():
         raise click.UsageError('Say what should be done: anyloom ask "describe this picture" --attach cat.png')
-    return sys.stdin.read()
+    return _stdin()
+
+
+def _stdin() -> str:
+    """The text that was piped in; InputError when it is a picture or the like."""
+    data = sys.stdin.buffer.read()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InputError("What was piped in is no text (UTF-8); give a picture, sound or video with --attach FILE.")
+    return text
 
 
 def _piped() -> bool:

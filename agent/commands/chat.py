@@ -10,10 +10,15 @@ from .options import settings_from, shared
 
 
 @click.command()
-@click.option("--thread", help="Go on with this conversation, or give a new one this name.")
-@click.option("--attach", multiple=True, metavar="FILE", help="Take a file along with the first request.")
+@click.option("--thread", metavar="NAME", help="Go on with this conversation, or give a new one this name.")
+@click.option(
+    "--attach", "-a", "attach", multiple=True, metavar="FILE|URL", help="Take a file along with the first request."
+)
+@click.option(
+    "--mode", type=click.Choice(["cascade", "end2end"]), default="cascade", show_default=True, help="Who answers."
+)
 @shared
-def chat(thread: str | None, attach: tuple[str, ...], **flags: Any) -> int:
+def chat(thread: str | None, attach: tuple[str, ...], mode: str, **flags: Any) -> int:
     """Talk at the terminal. From a pipe: one request a line."""
     import asyncio
 
@@ -22,7 +27,7 @@ def chat(thread: str | None, attach: tuple[str, ...], **flags: Any) -> int:
     from ..chat.loop import chat as talk
 
     agent = Agent(settings_from(flags))
-    return asyncio.run(talk(agent, thread, list(attach), terminal_pictures()))
+    return asyncio.run(talk(agent, thread, attach, mode, terminal_pictures()))
 
 
 COMMANDS = (chat,)

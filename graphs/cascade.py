@@ -30,8 +30,9 @@ from ..core.errors import AnyloomError, ExpertError, InputError, PlanError
 from ..core.events import AnswerText, Emit, Event, Notice, PlanMade
 from .citations import Citations
 from .dispatch import Dispatch, durable
+from .executor import one_line
 from .merge import drop_tasks, merge, missing_kept
-from .runtime import Runtime, one_line
+from .runtime import Runtime
 from .state import Answer, Request, Result, State, without_provenance
 
 if TYPE_CHECKING:

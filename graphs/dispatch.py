@@ -31,7 +31,8 @@ from ..core.events import Emit, Notice, TaskDone, TaskFailed, TaskProgress, Task
 from ..tools.contracts import Expert, Output, Run, Tool
 from ..tools.selection import cards, fitting, pick_device, rank
 from .cache import key_of
-from .runtime import Job, Runtime, one_line
+from .executor import Job, one_line
+from .runtime import Runtime
 from .state import SHORT, Request, Result, derive_seed
 
 if TYPE_CHECKING:
@@ -299,6 +300,8 @@ class Dispatch:
             expert, run, prepare, keep, self._timeout(),
             on_start=lambda: self.emit(TaskStarted(task.id, task.task, expert.name)),
             on_load=lambda: progress(0, 0, f"loading {expert.name}"),
+            say=lambda text: self.emit(Notice(f"Task {task.id} ({task.task}): {text}")),
+            key=lambda: self._key(expert, inputs, seed),
         )  # fmt: skip
         try:
             made = await self.runtime.executor.perform(job)
@@ -308,6 +311,10 @@ class Dispatch:
         if known is not None:
             made = replace(known, seconds=time.perf_counter() - started)
         return self._finish(task, expert, made, seed, cached=known is not None)
+
+    def _key(self, expert: type[Expert], inputs: Inputs | None, seed: int) -> str:
+        """What this work is by its content, for an executor that may be asked twice for it; "" where it must run."""
+        return "" if inputs is None or self.request.fresh else key_of(expert, inputs.content, seed)
 
     def _known(self, expert: type[Expert], inputs: Inputs, seed: int) -> Made | None:
         """What the cache has, if it may be used."""

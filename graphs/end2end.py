@@ -33,7 +33,8 @@ from ..tools.selection import pick_device
 from .cache import key_of
 from .cascade import _remember, _thread, all_files, stream_emitter
 from .dispatch import Names, Progress
-from .runtime import Job, Runtime, ThreadExecutor, one_line
+from .executor import Job, ThreadExecutor, one_line
+from .runtime import Runtime
 from .state import Answer, Request, Result, State, derive_seed
 
 if TYPE_CHECKING:

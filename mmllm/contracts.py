@@ -26,14 +26,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+from ..pocket.contracts import SENSES, Check, Media, Progress
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = [
+    "KINDS",
+    "SENSES",
+    "Backbone",
+    "Check",
+    "Encoder",
+    "Factory",
+    "Generator",
+    "Kind",
+    "Media",
+    "OutputProjector",
+    "Progress",
+    "Projector",
+    "ResolvesWeights",
+    "Setting",
+]
+
 Kind = Literal["encoder", "projector", "backbone", "output_projector", "generator"]
 KINDS: tuple[Kind, ...] = ("encoder", "projector", "backbone", "output_projector", "generator")
-SENSES = ("image", "video", "audio")  # what can be spliced in and generated, in the order of the signal tokens
-Progress = Callable[[float, float, str], None]
-Check = Callable[[], None]
 
 
 class ResolvesWeights(Protocol):
@@ -56,15 +72,6 @@ class Setting:
     device: str = "cpu"
     dtype: str = "float32"
     sizes: Mapping[str, int] | None = None
-
-
-@dataclass(frozen=True)
-class Media:
-    """What a generator made: a whole file as bytes."""
-
-    modality: str
-    data: bytes
-    media_type: str
 
 
 @runtime_checkable

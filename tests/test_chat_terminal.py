@@ -114,6 +114,32 @@ def test_a_whole_conversation(home):
     assert (home / "data" / "chat-history").stat().st_mode & 0o077 == 0
 
 
+def test_tab_takes_the_only_choice_however_fast_one_types(home):
+    (home / "kittens").mkdir()
+    Image.new("RGB", (8, 8)).save(home / "kittens" / "two kittens.png")
+    with chat(home, "grey") as term:
+        enter(term, "/att\t ca\t")
+        term.wait("attached cat.png")
+        enter(term, "/attach kit\ttwo\t")
+        term.wait("attached two kittens.png")
+        enter(term, "/attach dog\t")
+        term.wait("There is no file 'dog'.")
+        leave(term)
+
+
+def test_a_long_paste_stays_one_request(home):
+    lines = "\n".join(f"line {n} of a long text" for n in range(2000))
+    with chat(home, "talk") as term:
+        enter(term, f"\x1b[200~{lines}\x1b[201~", "")
+        term.wait("line 1999 of a long text")
+        term.type("\r")
+        term.wait("Hello to you.")
+        enter(term, f"\x1b[200~{'x' * 300_000}\x1b[201~")
+        term.wait("300,000 characters", 60)
+        leave(term)
+    assert term.text.count("Hello to you.") == 1
+
+
 def test_ctrl_c_stops_the_request_and_not_the_program(home):
     with chat(home, "both", "--thread", "t", "--attach", "cat.png") as term:
         enter(term, "count and make it grey")

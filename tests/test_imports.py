@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # A package may import itself and what stands to its right.
-ORDER = ["agent", "training", "graphs", "controller", "mmllm", "tools", "prompts", "core"]
+ORDER = ["agent", "evaluation", "training", "graphs", "controller", "mmllm", "tools", "prompts", "pocket", "core"]
 APART = {("tools", "mmllm"), ("mmllm", "tools"), ("mmllm", "prompts")}
 HEAVY = {"torch", "transformers", "langgraph", "langchain_core", "PIL", "av", "numpy", "pydantic", "onnxruntime", "cv2"}
 

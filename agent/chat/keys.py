@@ -171,6 +171,10 @@ def _keys() -> Any:
     def _(event: Any) -> None:
         event.current_buffer.insert_text("\n")
 
+    @keys.add("tab")
+    def _(event: Any) -> None:
+        complete(event.current_buffer)
+
     @keys.add("c-c")
     def _(event: Any) -> None:
         if event.current_buffer.text:
@@ -179,6 +183,21 @@ def _keys() -> Any:
             event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
 
     return keys
+
+
+def complete(buffer: Any) -> None:
+    """Tab: the only choice is taken at once, also where the menu has not come up yet; several are gone through."""
+    from prompt_toolkit.completion import CompleteEvent
+
+    state = buffer.complete_state
+    asked = CompleteEvent(completion_requested=True)
+    choices = state.completions if state else list(buffer.completer.get_completions(buffer.document, asked))
+    if len(choices) == 1:
+        buffer.apply_completion(choices[0])
+    elif state:
+        buffer.complete_next()
+    else:
+        buffer.start_completion(insert_common_part=True)
 
 
 def terminal_draws_sixel() -> bool:

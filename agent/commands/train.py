@@ -10,6 +10,8 @@ import click
 from ...core.errors import SettingsError
 from .options import settings_from, shared
 from .train_mmllm import mmllm, mmllm_data
+from .train_pocket_audio import COMMANDS as SOUND_AND_SENSES
+from .train_pocket_pictures import COMMANDS as PICTURES
 
 
 @click.group()
@@ -37,12 +39,7 @@ def planner(out: Path, steps: int, seed: int, resume: bool, **flags: Any) -> Non
     click.echo(f"The adapter is in {adapter}; measure it with `anyloom eval planner --adapter {adapter}`.")
 
 
-@click.group("eval")
-def evaluate() -> None:
-    """Measure models on held-out data."""
-
-
-@evaluate.command("planner")
+@click.command("planner")
 @click.option(
     "--adapter", type=click.Path(path_type=Path, exists=True), help="An adapter folder; the shipped one otherwise."
 )
@@ -70,5 +67,7 @@ def _needs(*modules: str) -> None:
 
 train.add_command(mmllm)
 train.add_command(mmllm_data)
+for _command in (*PICTURES, *SOUND_AND_SENSES):
+    train.add_command(_command)
 
-COMMANDS = (train, evaluate)
+COMMANDS = (train,)

@@ -92,7 +92,7 @@ class _Trial:
         return ""
 
     def _outputs(self, instance: Expert) -> str:
-        from ...graphs.runtime import checked
+        from ...graphs.executor import checked
 
         for output in checked(self.expert, instance.run(dict(self.args), Run(seed=1))):
             if output.media_type not in EXTENSIONS:

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...pocket import media
 from ..contracts import Setting
-from . import media
 from .imagebind import HUGE, ImageBind, load_published
 from .published import tensors_of
 

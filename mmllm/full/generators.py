@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from ...core.errors import InputError
+from ...pocket import media
 from ..contracts import Check, Media, Progress, Setting
-from . import media
 from .networks import Networks, built, opened
 
 GUIDANCE = {"image": 7.5, "video": 9.0, "audio": 2.5}

@@ -1,9 +1,9 @@
 """Files as the full-size networks take them, and what they make as files: pictures, frames, sound, log-mel.
 
-    picture(file, 224)                    # (3, 224, 224) in 0…1
-    frames(file, count=10, side=224)      # (count, 3, 224, 224)
-    sound(file)                           # (samples,) at 16 kHz
-    log_mel(wave, bands=128)              # (bands, frames)
+picture(file, 224)                    # (3, 224, 224) in 0…1
+frames(file, count=10, side=224)      # (count, 3, 224, 224)
+sound(file)                           # (samples,) at 16 kHz
+log_mel(wave, bands=128)              # (bands, frames)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...core.errors import InputError
+from ..core.errors import InputError
 
 RATE = 16000
 _OPEN = {"protocol_whitelist": "file", "format_whitelist": "wav,mp3,flac,ogg,avi,matroska,webm,mov,mp4,m4a,aac,gif,png"}

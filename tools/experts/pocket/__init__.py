@@ -1,0 +1,1 @@
+"""Experts over the models of our own that ship with anyloom: they draw, film, play, look and listen."""

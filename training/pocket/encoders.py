@@ -1,0 +1,155 @@
+"""Training of the encoders: contrasted with captions, and made to hold what a captioner needs.
+
+    train_encoder(pool, POCKET["audio"], budget, out, say)     # out/audio.safetensors
+
+The loss is CLIP's (each item finds its own caption among those of the batch, and the other way round), plus
+a captioning loss through a small decoder (as in CoCa), plus plain classification of whatever the data labels
+(thing, colour, style, number): contrast alone teaches what tells items of a batch apart, a captioner needs
+more than that, and with the few batches that a CPU manages the labels are what teaches names soonest. The
+text tower is a small one of its own over the closed list of words; tower, decoder and heads are thrown away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...pocket.captioner import LONGEST, PAD, Captioner, CaptionerSizes, Words
+from ...pocket.encoders.network import Block, SenseEncoder, Sizes
+from ...pocket.encoders.pocket import save
+from .audio_loop import Budget, Say, fit
+from .encoders_data import Batch, Pool, overlap, shares
+
+TAUGHT, NAMED, SHARP = 1.0, 1.0, 20.0  # weights of captioning and labels beside the contrast; the heads' scale
+
+
+class TextTower(nn.Module):
+    """Captions to points of the shared space."""
+
+    def __init__(self, words: Words, shared: int, width: int = 256):
+        super().__init__()
+        self.words = words
+        self.embed = nn.Embedding(len(words), width, padding_idx=PAD)
+        nn.init.normal_(self.embed.weight, std=0.05)
+        self.places = nn.Parameter(torch.randn(LONGEST, width) * 0.02)
+        self.blocks = nn.ModuleList([Block(width, 4) for _ in range(2)])
+        self.norm, self.share = nn.LayerNorm(width), nn.Linear(width, shared, bias=False)
+
+    def forward(self, captions: list[str]) -> Tensor:
+        """(n, shared), of length one."""
+        rows = [self.words.read(c)[:LONGEST] or [1] for c in captions]
+        longest = max(map(len, rows))
+        numbers = torch.tensor([r + [PAD] * (longest - len(r)) for r in rows], device=self.places.device)
+        there = (numbers != PAD)[..., None]
+        x = (self.embed(numbers) + self.places[:longest]) * there
+        for block in self.blocks:
+            x = block(x) * there
+        mean = (self.norm(x) * there).sum(1) / there.sum(1)
+        return F.normalize(self.share(mean).float(), dim=-1)
+
+
+class Contrast(nn.Module):
+    """Encoder, text tower, the passing captioner and heads, and the temperature."""
+
+    def __init__(self, sizes: Sizes, words: Words, classes: Mapping[str, Sequence[str]]):
+        super().__init__()
+        self.encoder = SenseEncoder(sizes)
+        self.tower = TextTower(words, sizes.shared)
+        self.captioner = Captioner(CaptionerSizes(len(words), sees=sizes.width, layers=2), words)
+        self.sharpness = nn.Parameter(torch.tensor(math.log(12.0)))
+        self.heads = nn.ParameterDict(
+            {k: nn.Parameter(0.1 * torch.randn(len(v), sizes.width)) for k, v in classes.items()}
+        )
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Named losses of a batch."""
+        features = self.encoder(batch.items)
+        seen, said = self.encoder.pooled(features), self.tower(batch.captions)
+        alike = seen @ said.T * self.sharpness.clamp(max=4.6).exp()
+        twins = (batch.same[:, None] == batch.same[None]) & ~torch.eye(
+            len(alike), dtype=torch.bool, device=alike.device
+        )
+        alike = alike.masked_fill(twins, -1e4)
+        own = torch.arange(len(alike), device=alike.device)
+        contrast = (F.cross_entropy(alike, own) + F.cross_entropy(alike.T, own)) / 2
+        caption = self.captioner.loss(self.encoder.sizes.modality, features, [""] * len(own), batch.told)
+        named = self._named(features, batch)
+        total = contrast + TAUGHT * caption + NAMED * sum(named.values(), torch.zeros(()))
+        return {"total": total, "contrast": contrast, "caption": caption, **named}
+
+    def _named(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy of every label that some item of the batch has."""
+        seen = F.normalize(features.mean(1).float(), dim=-1)
+        found = {}
+        for kind, labels in batch.labels.items():
+            if bool((known := labels >= 0).any()):
+                logits = SHARP * seen[known] @ F.normalize(self.heads[kind].float(), dim=-1).T
+                found[kind] = F.cross_entropy(logits, labels[known])
+        return found
+
+
+def measure(model: Contrast, pool: Pool) -> dict[str, float]:
+    """Held-out: whether the caption names the thing, is exact, shares words; and finding the caption among all."""
+    names, exact, common, seen, told = [], [], [], [], []
+    for batch in pool.tests():
+        features = model.encoder(batch.items)
+        written = model.captioner.write(pool.sense, features)
+        for text, true, name in zip(written, batch.told, batch.names, strict=True):
+            names.append(float(f" {name} " in f" {text.replace(',', '')} "))
+            exact.append(float(text == true))
+            common.append(overlap(text, true))
+        seen.append(model.encoder.pooled(features))
+        told += batch.told
+    unique = sorted(set(told))
+    best = (torch.cat(seen) @ model.tower(unique).T).topk(min(5, len(unique)), 1).indices.tolist()
+    found = [[unique[n] for n in row] for row in best]
+    return {
+        "name": shares(names), "exact": shares(exact), "overlap": shares(common),
+        "found_first": shares([float(t == f[0]) for t, f in zip(told, found, strict=True)]),
+        "found_in_5": shares([float(t in f) for t, f in zip(told, found, strict=True)]),
+    }  # fmt: skip
+
+
+def train_encoder(
+    pool: Pool, sizes: Sizes, budget: Budget, out: Path, say: Say, start: Path | None = None
+) -> dict[str, float]:
+    """Trains one encoder and writes it. `start`: another sense's encoder whose trunk it begins with."""
+    torch.manual_seed(budget.seed)
+    model = Contrast(sizes, Words.of(pool.texts()), pool.classes).to(budget.device)
+    model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if start is not None:
+        _begin_with(model.encoder, start)
+    count = sum(p.numel() for p in model.encoder.parameters())
+    say(f"{sizes.modality} encoder: {count / 1e6:.2f} million parameters, on {budget.device}")
+    run = out / f"run-{sizes.modality}"
+    found = fit(
+        model,
+        lambda rng, spent: model.losses(pool.batch(budget.batch, rng)),
+        budget,
+        run,
+        say,
+        lambda: measure(model, pool),
+    )
+    save(model.encoder, out / f"{sizes.modality}.safetensors")
+    say(f"the encoder is in {out / f'{sizes.modality}.safetensors'}")
+    return found
+
+
+def _begin_with(encoder: SenseEncoder, file: Path) -> None:
+    """Takes over whatever has the same name and shape (the picture's trunk, for clips)."""
+    from ...pocket.captioner import read_tensors
+
+    own = encoder.state_dict()
+    found, _ = read_tensors(file)
+    encoder.load_state_dict({**own, **{k: v.float() for k, v in found.items() if k in own and own[k].shape == v.shape}})
+
+
+def slim(sizes: Sizes) -> Sizes:
+    """A tenth of the size, for tests."""
+    return replace(sizes, trunk=(8, 16, 24, 32), width=32, layers=1, heads=2, tokens=4, shared=32)

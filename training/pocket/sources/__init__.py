@@ -1,0 +1,1 @@
+"""Where the pocket data come from: npm packages of pictures, animations and words; sound fonts and voices."""

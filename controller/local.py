@@ -71,6 +71,7 @@ class LocalController(Controller):
         lean = self._leanings(request.text, tools)
         outputs: list[str] = []
         lines: list[str] = []
+        made: list[Tool] = []
         while len(lines) < self.max_tasks:
             ended = self._ended(session, outputs)
             if ended:
@@ -78,19 +79,21 @@ class LocalController(Controller):
             session.feed(f"{len(lines)}:")
             start = session.fork()
             choice = able(tools, request.files, outputs)
-            tool = likeliest(session, choice, lacking(choice, request, outputs, lean))
+            poor = unread(choice, request.files, made, lacking(choice, request, outputs, lean))
+            tool = likeliest(session, choice, poor)
             session.feed(f" {tool.name}")
             grammar = language.arguments_grammar(tool, request.text, request.files, outputs)
             rest = session.sample(Grammar.lark(grammar), max_tokens=MAX_LINE_TOKENS)
             if not rest.endswith("\n"):
                 raise PlanError("The local planner did not finish its plan; say the request in fewer words.")
-            step = first_step(start, tool, rest, tools, request.files, lines, lean, request.text, outputs)
+            step = first_step(start, tool, rest, tools, request.files, lines, poor, request.text, outputs)
             if step is not None:
                 session = start
                 tool, rest = step
                 session.feed(f" {tool.name}{rest}")
             lines.append(f"{len(lines)}: {tool.name}{rest}")
             outputs.append(tool.output)
+            made.append(tool)
             self._tokens += len(lines[-1]) // 4
         return "".join([*lines, language.END + "\n"])
 
@@ -204,6 +207,23 @@ def lacking(
     return {**lean, **{name: lean.get(name, 0.0) - LACKING for name in poor}}
 
 
+def unread(
+    tools: Sequence[Tool], files: Mapping[str, str], made: Sequence[Tool], lean: Mapping[str, float]
+) -> Mapping[str, float]:
+    """The leanings, less LACKING for tools that read what only a file from outside could hold.
+
+    A picture that this plan drew has no writing on it, and a sound that it made up no speech: asked to tell what
+    was drawn, describe it.
+    """
+    found = dict(lean)
+    for tool in tools:
+        kinds = {p.modality for p in tool.params} - {"text"}
+        own = [m for m in made if m.output in kinds]
+        if tool.reads and own and not kinds & set(files.values()) and all(m.holds != tool.reads for m in own):
+            found[tool.name] = found.get(tool.name, 0.0) - LACKING
+    return found
+
+
 def first_step(
     session: Any,
     tool: Tool,
@@ -222,9 +242,10 @@ def first_step(
     beginning of the line.
     """
     values = [v.strip() for v in rest.strip().strip("()").split(",")]
-    if language.MISSING not in values or len(values) != len(tool.params):
+    lacks = [n for n, v in enumerate(values) if v in (language.MISSING, '""')]
+    if not lacks or len(values) != len(tool.params):
         return None
-    wanted = tool.params[values.index(language.MISSING)].modality
+    wanted = tool.params[lacks[0]].modality
     sources = [*_unused(files, lines), *_addresses(text), *_last(outputs)]
     for kind, value in sources:
         ways = [t for t in tools if t.output == wanted and [p.modality for p in t.params] == [kind]]

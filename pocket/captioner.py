@@ -74,7 +74,7 @@ class CaptionerSizes:
 
     words: int
     width: int = 256
-    layers: int = 3
+    layers: int = 2
     heads: int = 4
     sees: int = 256
 

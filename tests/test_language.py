@@ -119,6 +119,31 @@ def test_the_likeliest_name_wins_over_many_that_begin_alike():
     assert likeliest(Session(), TOOLS).name == "optical-character-recognition"
 
 
+def test_what_the_plan_drew_itself_holds_no_writing_to_be_read():
+    from anyloom.controller.local import LACKING, unread
+
+    drawn, spoken = BY_NAME["text-to-image"], BY_NAME["text-to-speech"]
+    lean = unread(TOOLS, {}, [drawn], {"image-to-text": 1.0})
+    assert lean["optical-character-recognition"] == lean["document-question-answering"] == -LACKING
+    assert lean["image-to-text"] == 1.0
+    assert "automatic-speech-recognition" not in lean
+    assert "optical-character-recognition" not in unread(TOOLS, {"note.png": "image"}, [drawn], {})
+    assert "automatic-speech-recognition" not in unread(TOOLS, {}, [spoken], {})
+    assert unread(TOOLS, {}, [BY_NAME["text-to-audio"]], {})["automatic-speech-recognition"] == -LACKING
+
+
+def test_an_empty_text_is_one_that_lacks():
+    from anyloom.controller.local import first_step
+
+    class Session:
+        def next_scores(self, texts):
+            return [0.0 if "image-to-text" in t else -20.0 for t in texts]
+
+    lines = ['0: text-to-image("a cat")\n']
+    step = first_step(Session(), BY_NAME["text-to-speech"], '("")\n', TOOLS, {}, lines, outputs=["image"])
+    assert step == (BY_NAME["image-to-text"], "(0)\n")
+
+
 def test_what_a_file_could_give_comes_first():
     """'Read this note aloud' lacks a text, and the picture can give one."""
     from anyloom.controller.local import first_step

@@ -14,14 +14,21 @@ _VIDEO = Param("video", "video", "the video")
 _QUESTION = Param("text", "text", "what is asked")
 
 TOOLS: tuple[Tool, ...] = (
-    Tool("automatic-speech-recognition", "Writes down the words spoken in a recording", (_AUDIO,), "text"),
-    Tool("text-to-speech", "Speaks a text aloud", (Param("text", "text", "what is said"),), "audio"),
-    Tool("optical-character-recognition", "Reads the words written or printed in a picture", (_IMAGE,), "text"),
+    Tool("automatic-speech-recognition", "Writes down the words spoken in a recording", (_AUDIO,), "text", "speech"),
+    Tool("text-to-speech", "Speaks a text aloud", (Param("text", "text", "what is said"),), "audio", holds="speech"),
+    Tool(
+        "optical-character-recognition",
+        "Reads the words written or printed in a picture",
+        (_IMAGE,),
+        "text",
+        "writing",
+    ),
     Tool(
         "document-question-answering",
         "Answers a question about a scanned page, form, receipt or letter",
         (_IMAGE, _QUESTION),
         "text",
+        "writing",
     ),
     Tool("text-generation", "Writes a new text from a prompt", (Param("text", "text", "what to write"),), "text"),
     Tool("summarization", "Shortens a text to its main points", (Param("text", "text", "the long text"),), "text"),

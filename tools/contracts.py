@@ -44,12 +44,15 @@ class Tool:
 
     `params` are in the order in which people would say them; `output` is one modality. Types other
     than anyloom's four modalities are allowed in tool lists that are only planned over (TaskBench's `url`).
+    `reads` and `holds` name what a file must hold to be of use, and what the output holds: "writing", "speech".
     """
 
     name: str
     description: str
     params: tuple[Param, ...]
     output: str
+    reads: str = ""
+    holds: str = ""
 
     def param(self, name: str) -> Param | None:
         """The parameter of that name, or None."""

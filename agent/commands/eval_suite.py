@@ -1,4 +1,4 @@
-"""`anyloom eval`: the two modes over a suite, `eval diff`, `eval report`; and `eval planner`, the planner's own measure."""
+"""`anyloom eval`: the two modes over a suite, `eval diff`, `eval report`; `eval planner` measures the planner."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ...core.errors import InputError
+from .eval_pocket import eval_pocket
 from .options import settings_from, shared
 from .train import eval_planner
 
@@ -196,5 +197,6 @@ def diff(first: Path, second: Path, everything: bool) -> None:
 
 
 evaluate.add_command(eval_planner)
+evaluate.add_command(eval_pocket)
 
 COMMANDS = (evaluate,)

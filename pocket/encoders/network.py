@@ -48,7 +48,7 @@ class Sizes:
 
 POCKET = {
     "image": Sizes(),
-    "video": Sizes("video", frames=8, trunk=(32, 64, 112, 160)),
+    "video": Sizes("video", frames=8),  # the picture's trunk, frame by frame
     "audio": Sizes("audio", 1, 64, 192, trunk=(32, 64, 112, 160)),
 }
 

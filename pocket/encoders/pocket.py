@@ -34,6 +34,11 @@ class PocketEncoder:
     def open(cls, file: Path, device: str = "cpu", dtype: str = "float32") -> PocketEncoder:
         """Weights that `save` wrote. WeightsError when the file is none."""
         tensors, head = read_tensors(file)
+        digest = hashlib.sha256(Path(file).read_bytes())
+        if "trunk" in head:  # another sense's, which is not kept twice
+            other = Path(file).with_name(head["trunk"])
+            tensors |= {k: v for k, v in read_tensors(other)[0].items() if k.startswith("trunk.")}
+            digest.update(other.read_bytes())
         try:
             network = SenseEncoder(Sizes.from_json(json.loads(head["sizes"])))
             network.load_state_dict({k: v.float() for k, v in tensors.items()})
@@ -41,8 +46,8 @@ class PocketEncoder:
             raise WeightsError(
                 f"'{file}' is no encoder ({str(e).splitlines()[0][:120]}); fetch or train it anew."
             ) from e
-        digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
-        return cls(network.to(device, getattr(torch, dtype)), f"pocket-{network.sizes.modality}-{digest}")
+        name = f"pocket-{network.sizes.modality}-{digest.hexdigest()[:16]}"
+        return cls(network.to(device, getattr(torch, dtype)), name)
 
     def prepare(self, file: Path) -> Tensor:
         """See the contract: (frames, channels, height, breadth) in -1…1."""
@@ -84,9 +89,13 @@ def levelled(wave: Tensor) -> Tensor:
     return wave / peak * 0.7 if peak > 1e-4 else wave
 
 
-def save(network: SenseEncoder, file: Path) -> None:
-    """float16 safetensors with the sizes in the header."""
+def save(network: SenseEncoder, file: Path, trunk: str = "") -> None:
+    """float16 safetensors with the sizes in the header. `trunk` names a file beside it that holds the trunk already."""
     from safetensors.torch import save_file
 
     tensors = {k: v.detach().half().cpu().contiguous() for k, v in network.state_dict().items()}
-    save_file(tensors, file, {"sizes": json.dumps(network.sizes.to_json())})
+    head = {"sizes": json.dumps(network.sizes.to_json())}
+    if trunk:
+        tensors = {k: v for k, v in tensors.items() if not k.startswith("trunk.")}
+        head["trunk"] = trunk
+    save_file(tensors, file, head)

@@ -77,7 +77,7 @@ class FlowSizes:
 
     condition: int = 256
     width: int = 256
-    layers: int = 8
+    layers: int = 6
     heads: int = 4
     latent: tuple[int, int, int] = LATENT
 

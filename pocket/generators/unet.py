@@ -26,7 +26,7 @@ class UNetConfig:
     draft: int = 8
     channels: tuple[int, ...] = (96, 192)
     blocks: tuple[int, ...] = (2, 2)
-    middle: int = 2
+    middle: int = 1
     rows: int = 6
     condition: int = 256
     modulation: int = 256

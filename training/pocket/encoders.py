@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...core.errors import InputError
 from ...pocket.captioner import LONGEST, PAD, Captioner, CaptionerSizes, Words
 from ...pocket.encoders.network import Block, SenseEncoder, Sizes
 from ...pocket.encoders.pocket import save
@@ -119,12 +120,17 @@ def measure(model: Contrast, pool: Pool) -> dict[str, float]:
 def train_encoder(
     pool: Pool, sizes: Sizes, budget: Budget, out: Path, say: Say, start: Path | None = None
 ) -> dict[str, float]:
-    """Trains one encoder and writes it. `start`: another sense's encoder whose trunk it begins with."""
+    """Trains one encoder and writes it.
+
+    `start`: another sense's encoder, in the same folder. Its trunk is taken over and stays as it is, which costs a
+    clip of eight frames no backward pass through them; the rest begins with its weights where shapes agree.
+    """
     torch.manual_seed(budget.seed)
     model = Contrast(sizes, Words.of(pool.texts()), pool.classes).to(budget.device)
     model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start is not None:
         _begin_with(model.encoder, start)
+        model.encoder.trunk.requires_grad_(False)
     count = sum(p.numel() for p in model.encoder.parameters())
     say(f"{sizes.modality} encoder: {count / 1e6:.2f} million parameters, on {budget.device}")
     run = out / f"run-{sizes.modality}"
@@ -136,18 +142,21 @@ def train_encoder(
         say,
         lambda: measure(model, pool),
     )
-    save(model.encoder, out / f"{sizes.modality}.safetensors")
+    save(model.encoder, out / f"{sizes.modality}.safetensors", start.name if start else "")
     say(f"the encoder is in {out / f'{sizes.modality}.safetensors'}")
     return found
 
 
 def _begin_with(encoder: SenseEncoder, file: Path) -> None:
-    """Takes over whatever has the same name and shape (the picture's trunk, for clips)."""
+    """Takes over the trunk, and whatever else has the same name and shape. InputError when the trunk does not fit."""
     from ...pocket.captioner import read_tensors
 
     own = encoder.state_dict()
     found, _ = read_tensors(file)
-    encoder.load_state_dict({**own, **{k: v.float() for k, v in found.items() if k in own and own[k].shape == v.shape}})
+    fitting = {k: v.float() for k, v in found.items() if k in own and own[k].shape == v.shape}
+    if lacking := [k for k in own if k.startswith("trunk.") and k not in fitting]:
+        raise InputError(f"'{file}' has another trunk ({lacking[0]} does not fit); begin without --start.")
+    encoder.load_state_dict({**own, **fitting})
 
 
 def slim(sizes: Sizes) -> Sizes:

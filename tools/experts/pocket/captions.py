@@ -64,6 +64,14 @@ class PocketVideoToText(_Looker):
     sense = "video"
 
 
+class PocketAudioToText(_Looker):
+    """Names what plays or sounds in a short recording, and how."""
+
+    name = "pocket-audio-caption"
+    tool = tool("audio-to-text")
+    sense = "audio"
+
+
 class PocketVQA(_Looker):
     """Answers what it is, what colour, how many and in which style, for simple pictures."""
 
@@ -77,4 +85,4 @@ class PocketVQA(_Looker):
 
 def experts() -> list[type[Expert]]:
     """For the entry point."""
-    return [PocketImageToText, PocketVideoToText, PocketVQA]
+    return [PocketImageToText, PocketVideoToText, PocketAudioToText, PocketVQA]

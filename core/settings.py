@@ -68,6 +68,7 @@ class Settings:
     offline: bool = False
     result_cache: bool = True
     redis: str = ""
+    ray: str = ""
     limits: Limits = field(default_factory=Limits)
     experts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     langchain: tuple[str, ...] = ()
@@ -179,6 +180,12 @@ def _redis(value: Any) -> str:
     return Secret(value)  # it may hold a password
 
 
+def _ray(value: Any) -> str:
+    if not isinstance(value, str) or (value and not re.fullmatch(r"auto|(ray://)?[^\s/:]+:\d+", value)):
+        raise ValueError("auto, ray://HOST:10001 or HOST:6379")
+    return value
+
+
 def _controller(value: Any) -> str:
     kind, colon, rest = str(value).strip().partition(":")
     if not isinstance(value, str) or not ((kind == "local" and not colon) or (kind and rest)):
@@ -203,6 +210,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "offline": _switch,
     "result_cache": _switch,
     "redis": _redis,
+    "ray": _ray,
     "experts": _tables,
     "langchain": _names,
     "mcp": _servers,

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..core.artifacts import ArtifactStore
@@ -34,6 +34,16 @@ class Runtime:
     residency: Residency | None = None
 
 
+def _on_cluster(settings: Settings, residency: Residency) -> tuple[Settings, Executor]:
+    """An executor on the cluster, and settings under which experts are chosen by what its machines have."""
+    from .cluster.executor import RayExecutor
+
+    executor = RayExecutor.open(settings.ray, settings.data_dir, residency)
+    has = executor.capacity
+    device = settings.device if settings.device != "auto" or not has.gpus else "any"
+    return replace(settings, device=device, memory=max(has.memory, has.vram, settings.memory)), executor
+
+
 def open_runtime(settings: Settings, emit: Emit = ignore, **parts: Any) -> Runtime:
     """A Runtime out of settings; `parts` replace what would be opened (registry, controller, executor, …).
 
@@ -49,6 +59,10 @@ def open_runtime(settings: Settings, emit: Emit = ignore, **parts: Any) -> Runti
         weights = Weights(settings.cache_dir, offline=settings.offline, emit=emit)
     if "residency" not in parts:
         parts["residency"] = Residency(settings.memory, weights, settings.device)
+    if "executor" not in parts and settings.ray:
+        settings, parts["executor"] = _on_cluster(settings, parts["residency"])
+    elif "executor" not in parts:
+        parts["executor"] = ThreadExecutor(parts["residency"])
     if "controller" not in parts:
         from ..controller.chat import open_controller
 
@@ -59,6 +73,4 @@ def open_runtime(settings: Settings, emit: Emit = ignore, **parts: Any) -> Runti
         parts["store"] = ArtifactStore(settings.data_dir / "artifacts", settings.limits)
     if "registry" not in parts:
         parts["registry"] = Registry(settings)
-    if "executor" not in parts:
-        parts["executor"] = ThreadExecutor(parts["residency"])
     return Runtime(settings=settings, **parts)

@@ -85,6 +85,8 @@ def unfit(expert: ExpertClass, device: str = "cpu", memory: int | None = None, *
 
 def pick_device(expert: ExpertClass, device: str) -> str:
     """The device an expert is loaded on: `auto` takes the accelerator where there is one and the expert can use it."""
+    if device == "any":
+        return "cuda" if "cuda" in expert.card.devices else "cpu"
     if device != "auto":
         return device
     return "cuda" if "cuda" in expert.card.devices and _cuda() else "cpu"
@@ -145,6 +147,8 @@ def _faster(seconds: Mapping[str, float]) -> Callable[[ExpertClass], tuple[int, 
 
 
 def _has_device(devices: tuple[str, ...], device: str) -> bool:
+    if device == "any":  # other machines have both
+        return True
     if device == "auto":
         return "cpu" in devices or ("cuda" in devices and _cuda())
     return device.split(":")[0] in devices

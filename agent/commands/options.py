@@ -20,6 +20,7 @@ SHARED = (
     click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Where artifacts and runs are kept."),
     click.option("--cache", "cache_dir", type=click.Path(path_type=Path), help="Where weights are kept."),
     click.option("--redis", metavar="URL", help="Share conversations, results and artifacts: redis://HOST:6379/0."),
+    click.option("--ray", metavar="ADDRESS", help="Run experts on a Ray cluster: auto, or ray://HOST:10001."),
     click.option("--offline", is_flag=True, default=None, help="Fetch nothing."),
 )
 

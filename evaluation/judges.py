@@ -26,10 +26,15 @@ Saying = Mapping[str, tuple[str, float]]
 
 
 class Judge(Protocol):
-    """Names what it sees or hears. `fingerprint` tells its weights; `classes` what it can name."""
+    """Names what it sees or hears."""
 
-    fingerprint: str
-    classes: Mapping[str, Sequence[str]]
+    @property
+    def fingerprint(self) -> str:
+        """What tells its weights."""
+
+    @property
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """By kind, what it can name."""
 
     def says(self, file: Path) -> Saying:
         """By kind (concept, colour, style, motion) the likeliest name and its probability."""

@@ -62,7 +62,7 @@ async def ask(
         return Asked("done", "", answer, costs)
     if broken:
         return Asked("failed", broken[0], answer, costs)
-    made = sorted({a.modality for a in answer.artifacts}) or ["words"]
+    made = sorted({str(a.modality) for a in answer.artifacts}) or ["words"]
     return Asked("missed", f"The answer held {' and '.join(made)}, and no {wants}.", answer, costs)
 
 

@@ -6,7 +6,7 @@
 | rouge_l | F1 of the longest common subsequence, 0…1 | here: Lin 2004, eq. 2–4 with beta 1, best of the references |
 | cider | CIDEr-D, 0…10 | here: Vedantam 2015 with length penalty (sigma 6) and clipping, no stemming |
 | wer | word error rate, 0… (1 is all wrong, more is possible) | jiwer |
-| frechet | distance of two Gaussians fitted to the judge's features; not FID | here: Dowson and Landau 1982, square root by scipy |
+| frechet | distance of two Gaussians fitted to the judge's features; not FID | here: Dowson and Landau 1982, scipy |
 
 ROUGE and CIDEr are here because the packages for them are no longer kept up.
 """

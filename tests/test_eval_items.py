@@ -42,6 +42,7 @@ def test_a_file_is_read_as_toml_and_as_json_lines(tmp_path):
     assert read_suite(str(tmp_path / "mine.jsonl")).items == found.items
 
 
+SEEN = "[[item]]\nid='a'\nconversion='image-to-text'\nrequest='x'\nmeaning='x'\n"
 BAD = [
     ("", "holds no items"),
     ("[[item]", "is no TOML"),
@@ -54,12 +55,11 @@ BAD = [
     ("[[item]]\nid='a'\nconversion='text-to-image'\nrequest='x'", "says nothing of its answer"),
     ("[[item]]\nid='a'\nconversion='text-to-image'\nrequest='x'\nexpect={size='big'}", "must be a table with concept"),
     ("[[item]]\nid='a'\nconversion='text-to-image'\nrequest=7\nmeaning='x'", "'request' must be a text"),
-    ("[[item]]\nid='a'\nconversion='image-to-text'\nrequest='x'\nmeaning='x'\nattach=['a.png']", "list of tables"),
-    ("[[item]]\nid='a'\nconversion='image-to-text'\nrequest='x'\nmeaning='x'\nattach=[{file='a.png'}]", "no such file"),
-    ("[[item]]\nid='a'\nconversion='image-to-text'\nrequest='x'\nmeaning='x'\nattach=[{file='../a.png'}]", "own folder"),
-    ("[[item]]\nid='a'\nconversion='image-to-text'\nrequest='x'\nmeaning='x'\nattach=[{make='cake'}]", "neither a file nor"),
-    ("[[item]]\nid='a'\nconversion='image-to-text'\nrequest='x'\nmeaning='x'\nattach=[{make='picture',shape='hart',colour='red'}]",
-     "'shape' of a picture is 'hart'"),
+    (SEEN + "attach=['a.png']", "list of tables"),
+    (SEEN + "attach=[{file='a.png'}]", "no such file"),
+    (SEEN + "attach=[{file='../a.png'}]", "own folder"),
+    (SEEN + "attach=[{make='cake'}]", "neither a file nor"),
+    (SEEN + "attach=[{make='picture',shape='hart',colour='red'}]", "'shape' of a picture is 'hart'"),
     (SUITE + SUITE, "Two items of 'mine.toml' are called 'heart'"),
 ]  # fmt: skip
 

@@ -117,7 +117,8 @@ def pair_table(pairs: Sequence[Mapping[str, Any]], modes: Sequence[str]) -> str:
 def set_table(sets: Sequence[Mapping[str, Any]], modes: Sequence[str]) -> str:
     """Metrics of whole sets."""
     rows = [
-        [text(s["conversion"]), mode(s["mode"], modes), text(NAMES.get(s["metric"], s["metric"])), value({"low": s["mean"], "high": s["mean"], **s})]
+        [text(s["conversion"]), mode(s["mode"], modes), text(NAMES.get(s["metric"], s["metric"])),
+         value({"low": s["mean"], "high": s["mean"], **s})]
         for s in sets
     ]  # fmt: skip
     return table(["conversion", "mode", "metric", "value"], rows, numbers=(3,))

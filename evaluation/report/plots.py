@@ -65,7 +65,8 @@ def intervals(
         at = x(top * tick / 4)
         out.append(f'<line class="axis" x1="{at:.1f}" x2="{at:.1f}" y1="6" y2="{height - 24}"/>')
         out.append(
-            f'<text class="soft" x="{at:.1f}" y="{height - 8}" text-anchor="middle">{number(top * tick / 4)}{unit if tick == 4 else ""}</text>'
+            f'<text class="soft" x="{at:.1f}" y="{height - 8}" text-anchor="middle">'
+            f"{number(top * tick / 4)}{unit if tick == 4 else ''}</text>"
         )
     for line in lines:
         out.append(f'<text x="{LEFT}" y="{y + 10}">{text(line.label)}</text>')
@@ -134,10 +135,8 @@ def mark(n: int, x: float, y: float) -> str:
     if n % 4 == 0:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}" fill="currentColor" style="color:var(--m0)"/>'
     turns, start = ((4, 0.125), (3, 0.0), (4, 0.0))[n % 4 - 1]
-    corners = " ".join(
-        f"{x + 1.25 * r * math.sin((start + k / turns) * math.tau):.1f},{y - 1.25 * r * math.cos((start + k / turns) * math.tau):.1f}"
-        for k in range(turns)
-    )
+    ways = [(start + k / turns) * math.tau for k in range(turns)]
+    corners = " ".join(f"{x + 1.25 * r * math.sin(way):.1f},{y - 1.25 * r * math.cos(way):.1f}" for way in ways)
     return f'<polygon points="{corners}" fill="currentColor" style="color:var(--m{n % 4})"/>'
 
 

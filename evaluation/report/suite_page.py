@@ -13,14 +13,15 @@ from ..media import made
 from ..summary import ALL, STATUSES
 from . import figures
 from .inline import Load, Shown
-from .page import card, details, grid, mode, page, para, section, table, text
+from .page import card, details, grid, mode, page, para, said, section, table, text
 from .plots import legend, number
 
 EXAMPLES = 2  # items shown of each conversion
+NO_JUDGE = "none: pictures, sounds and clips are not judged"
 HOW = (
-    "Facts kept is the share of the expected facts (thing, colour, motion; for speech, words) that the answer keeps, as "
-    "named by a judge that neither mode uses. Bars are 95% intervals, by bootstrap over items. An answer without what "
-    "was wanted, or an error, counts as 0; what cannot be served here is left out and listed."
+    "Facts kept is the share of the expected facts (thing, colour, motion; for speech, words) that the answer keeps, "
+    "as named by a judge that neither mode uses. Bars are 95% intervals, by bootstrap over items. An answer without "
+    "what was wanted, or an error, counts as 0; what cannot be served here is left out and listed."
 )  # fmt: skip
 
 
@@ -32,13 +33,14 @@ def suite_page(result: Mapping[str, Any], load: Load) -> str:
     parts = [
         para(
             f"{len({r['item'] for r in rows})} items, {len(run['seeds'])} seed{'s' * (len(run['seeds']) > 1)}, "
-            f"{' and '.join(figures_said(modes))}, {run['started'][:10]}."
+            f"{' and '.join(map(said, modes))}, {run['started'][:10]}."
         ),
-        *(para(f"The {m_said} mode could serve none of the items here.", "bad") for m, m_said in zip(modes, figures_said(modes), strict=True) if not answered[m]),
-        section("What came", _status(cells, modes), details("Why not", figures.reason_table(cells, modes)) if any(c["reasons"] for c in cells) else ""),
+        *(para(f"The {said(m)} mode could serve none of the items here.", "bad") for m in modes if not answered[m]),
+        section("What came", _status(cells, modes), _reasons(cells, modes)),
         section("How much of the meaning is kept", para(HOW, "soft"), legend(modes), grid(_quality(cells, modes))),
-        section("What it costs", para(_memory_note(rows), "soft"), legend(modes), grid(_costs(cells, modes)), details("All figures", figures.cost_table(cells, modes))),
-        section("The modes item by item", para("Only items for which both modes have a value; p-values are corrected by Holm's method over this table.", "soft"), figures.pair_table(result["figures"]["paired"], modes)) if result["figures"]["paired"] else "",
+        section("What it costs", para(_memory_note(rows), "soft"), legend(modes), grid(_costs(cells, modes)),
+                details("All figures", figures.cost_table(cells, modes))),
+        _paired(result["figures"]["paired"], modes),
         section("All scores", figures.score_table(cells, modes), _sets(result, modes)),
         section("Examples", *_examples(result, modes, Shown(load))),
         section("How this was made", about(run)),
@@ -46,11 +48,13 @@ def suite_page(result: Mapping[str, Any], load: Load) -> str:
     return page(f"Cascade and end-to-end over the suite {run['suite']}", parts)
 
 
-def figures_said(modes: Sequence[str]) -> list[str]:
-    """The modes' names in prose."""
-    from .page import said
+def _reasons(cells: Sequence[Mapping[str, Any]], modes: Sequence[str]) -> str:
+    return details("Why not", figures.reason_table(cells, modes)) if any(c["reasons"] for c in cells) else ""
 
-    return [said(m) for m in modes]
+
+def _paired(pairs: Sequence[Mapping[str, Any]], modes: Sequence[str]) -> str:
+    note = "Only items for which both modes have a value; p-values are corrected by Holm's method over this table."
+    return section("The modes item by item", para(note, "soft"), figures.pair_table(pairs, modes)) if pairs else ""
 
 
 def _status(cells: Sequence[Mapping[str, Any]], modes: Sequence[str]) -> str:
@@ -85,7 +89,8 @@ def _memory_note(rows: Sequence[Mapping[str, Any]]) -> str:
         if kinds == {"item"}
         else "since the program began, as this system does not let it be reset"
     )
-    return f"Of answered items. The first answer of a mode includes the loading of its models. Memory is the process's largest, {since}."
+    loading = "The first answer of a mode includes the loading of its models."
+    return f"Of answered items. {loading} Memory is the process's largest, {since}."
 
 
 def _sets(result: Mapping[str, Any], modes: Sequence[str]) -> str:
@@ -93,8 +98,8 @@ def _sets(result: Mapping[str, Any], modes: Sequence[str]) -> str:
     if not found:
         return ""
     note = (
-        "Metrics of whole sets. The Fréchet distance is taken on the judge's own features: it is not FID, and with so few "
-        "files it can only be compared between sets of the same size."
+        "Metrics of whole sets. The Fréchet distance is taken on the judge's own features: it is not FID, and with so "
+        "few files it can only be compared between sets of the same size."
     )  # fmt: skip
     return f"<h3>Sets</h3>{para(note, 'soft')}{found}"
 
@@ -152,11 +157,13 @@ def about(run: Mapping[str, Any]) -> str:
     """Machine, commit, seeds, settings, as a table."""
     m = run["machine"]
     facts = {
-        "commit": m["commit"] or "an installed package", "seeds": ", ".join(map(str, run["seeds"])), "started": run["started"],
-        "profile": run["profile"], "controller": run["controller"], "policy": run["policy"], "device": run["device"],
-        "processor": f"{m['processor']}, {m['cores']} cores, {m['memory_bytes'] / 2**30:.0f} GiB", "system": f"{m['system']}, Python {m['python']}",
+        "commit": m["commit"] or "an installed package", "seeds": ", ".join(map(str, run["seeds"])),
+        "started": run["started"],
+        **{name: run[name] for name in ("profile", "controller", "policy", "device")},
+        "processor": f"{m['processor']}, {m['cores']} cores, {m['memory_bytes'] / 2**30:.0f} GiB",
+        "system": f"{m['system']}, Python {m['python']}",
         "versions": ", ".join(f"{k} {v}" for k, v in m["versions"].items()),
-        "judges": ", ".join(f"{k} {v}" for k, v in run["judges"].items()) or "none: pictures, sounds and clips are not judged",
+        "judges": ", ".join(f"{k} {v}" for k, v in run["judges"].items()) or NO_JUDGE,
         **({"suite": f"{run['suite']}, sha256 {run['suite_sha256'][:16]}"} if "suite_sha256" in run else {}),
     }  # fmt: skip
     return table(["", ""], [[text(k), text(v)] for k, v in facts.items()])

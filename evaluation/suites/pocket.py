@@ -14,7 +14,8 @@ from ..items import Item, Suite
 # Things to be made: name, colour, and what else a judge may rightly call it.
 MADE = (
     ("heart", "blue", ("heart",)), ("car", "red", ("car", "automobile")), ("apple", "green", ("apple",)),
-    ("flower", "yellow", ("flower", "blossom", "sunflower", "tulip")), ("fish", "orange", ("fish",)), ("house", "purple", ("house",)),
+    ("flower", "yellow", ("flower", "blossom", "sunflower", "tulip")), ("fish", "orange", ("fish",)),
+    ("house", "purple", ("house",)),
 )  # fmt: skip
 # Things that are shown: drawn by `media.py`.
 SHOWN = (
@@ -29,7 +30,8 @@ MOTIONS = {
 }  # fmt: skip
 HEARD = (
     ("pure tone", ("pure tone", "tone")), ("beeps", ("beeps", "beep", "beeping")), ("siren", ("siren",)),
-    ("white noise", ("white noise", "noise")), ("sweep", ("sweep",)), ("ticking clock", ("ticking clock", "clock", "ticking")),
+    ("white noise", ("white noise", "noise")), ("sweep", ("sweep",)),
+    ("ticking clock", ("ticking clock", "clock", "ticking")),
 )  # fmt: skip
 SOUNDING = (
     ("a violin", ("violin",)), ("a drum beat", ("drum beat", "drum")), ("birdsong", ("birdsong",)),
@@ -41,12 +43,12 @@ SENTENCES = (
     "We had soup and fish for dinner.",
 )  # fmt: skip
 FACTS = (
-    ("Anna has a red bicycle. She rides it to school every day.", "What colour is Anna's bicycle?", ("red",), ""),
-    ("The meeting was moved from Monday to Thursday.", "On which day is the meeting?", (), "Thursday"),
-    ("Tom bought three lemons and one melon.", "How many lemons did Tom buy?", (), "three"),
-    ("The museum opens at ten and closes at six.", "When does the museum close?", (), "six"),
-    ("Whales are mammals, and sharks are fish.", "What are whales?", (), "mammals"),
-    ("The river flows north into the lake.", "Where does the river flow into?", (), "the lake"),
+    ("Anna has a red bicycle. She rides it to school every day.", "What colour is Anna's bicycle?", "colour", "red"),
+    ("The meeting was moved from Monday to Thursday.", "On which day is the meeting?", "concept", "Thursday"),
+    ("Tom bought three lemons and one melon.", "How many lemons did Tom buy?", "concept", "three"),
+    ("The museum opens at ten and closes at six.", "When does the museum close?", "concept", "six"),
+    ("Whales are mammals, and sharks are fish.", "What are whales?", "concept", "mammals"),
+    ("The river flows north into the lake.", "Where does the river flow into?", "concept", "the lake"),
 )
 
 
@@ -99,9 +101,9 @@ def _from_text() -> Iterator[Item]:
         )
     for n, words in enumerate(SENTENCES):
         yield _item("text-to-speech", n, f'say aloud: "{words}"', words=words, meaning=words)
-    for n, (text, question, colour, answer) in enumerate(FACTS):
-        expect: Mapping[str, tuple[str, ...]] = {"colour": colour} if colour else {"concept": (answer,)}
-        yield _item("text-to-text", n, f"{question} {text}", expect=expect, meaning=answer or colour[0])
+    for n, (text, question, kind, answer) in enumerate(FACTS):
+        expect: Mapping[str, tuple[str, ...]] = {kind: (answer,)}
+        yield _item("text-to-text", n, f"{question} {text}", expect=expect, meaning=answer)
 
 
 def _from_pictures() -> Iterator[Item]:

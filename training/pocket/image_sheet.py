@@ -21,6 +21,11 @@ PROMPTS = (
     "a purple apple", "a blue banana", "a pink car", "a purple elephant", "a green octopus", "an orange whale",
     "a cat and a pizza", "a dog and a rocket",
 )  # fmt: skip
+FILMED = (
+    "a rocket moving up", "a red car moving left", "a soccer ball bouncing", "a fish moving right", "a star spinning",
+    "a red heart pulsing", "a balloon rising", "an apple falling", "a ghost fading away", "a tree growing",
+    "a bell swinging", "a blue banana moving down",
+)  # fmt: skip
 
 
 def sheet(pictures: Tensor, captions: Sequence[str], file: Path, columns: int = 8, scale: int = 2) -> None:

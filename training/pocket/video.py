@@ -4,7 +4,7 @@
 
 Captions of clips with the paths that they were made from. Where a caption says no motion, or is of an
 animation whose parts move, the path is one of a few gentle ones, so that a clip always moves. Writes
-RUNS/video: checkpoint.pt, log.jsonl and path/.
+RUNS/video: checkpoint.pt, log.jsonl, path/ and, beside a finished pocket-image, sheet.png.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ import torch
 from torch import Tensor
 
 from ...pocket.generators.flow import draw_times, flow_loss, noised
+from ...pocket.generators.image import PocketImage
 from ...pocket.generators.layout import load_part, save_part
 from ...pocket.generators.paths import PathConfig, PathFlow, numbers
 from ...pocket.generators.text import Features, Reader
+from ...pocket.generators.video import PocketVideo
 from .data import Manifest
 from .image import conditions_of
 from .image_scenes import Scene
+from .image_sheet import FILMED, sheet
 from .loop import Budget, Loop, Pace
 from .reader import writers
 from .video_scenes import PATHS, MotionScene
@@ -81,7 +84,16 @@ def train_video(
     loop.keep()
     with loop.averaged():
         save_part(model, folder / "path", "PathFlow")
+        if (out / "image" / "pipeline" / "model_index.json").exists():
+            _look(PocketVideo(PocketImage.open(out / "image" / "pipeline", features), model, ""), folder / "sheet.png")
     return folder / "path"
+
+
+def _look(model: PocketVideo, file: Path) -> None:
+    """A row of six frames for each prompt."""
+    conditions = model.text_condition(FILMED)
+    films = [model.film(c, seed)[[0, 3, 6, 9, 12, 15]] for seed, c in enumerate(conditions)]
+    sheet(torch.cat(films), [c for told in FILMED for c in (told, *[""] * 5)], file, columns=12)
 
 
 def _loss(model: PathFlow, clean: Tensor, condition: Tensor) -> Tensor:

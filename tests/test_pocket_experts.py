@@ -1,0 +1,99 @@
+"""The pocket experts on the weights that ship: they draw, film and play what is asked, and recognise it again."""
+
+import io
+import wave
+
+import pytest
+import torch
+from PIL import Image
+
+from anyloom.core.errors import Cancelled, InputError
+from anyloom.core.settings import load_settings
+from anyloom.core.weights import Weights
+from anyloom.pocket import media
+from anyloom.pocket.generators.paths import tracked
+from anyloom.tools.contracts import Run
+from anyloom.tools.experts.pocket.captions import PocketAudioToText, PocketImageToText, PocketVideoToText, PocketVQA
+from anyloom.tools.experts.pocket.pictures import PocketTextToImage, PocketTextToVideo
+from anyloom.tools.experts.pocket.sounds import PocketTextToAudio
+
+pytestmark = pytest.mark.weights
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """Gives an expert, loaded once."""
+    settings = load_settings({})
+    weights = Weights(settings.cache_dir, offline=settings.offline)
+    ready = {}
+
+    def get(kind):
+        if kind not in ready:
+            ready[kind] = kind()
+            ready[kind].load("cpu", kind.fetch(weights))
+        return ready[kind]
+
+    return get
+
+
+def made(expert, folder, seed=0, **args):
+    """The first output, as text or as a file."""
+    output = expert.run(args, Run(seed=seed))[0]
+    if output.modality == "text":
+        return output.data.decode()
+    file = folder / f"{seed}-{output.file_name}"
+    file.write_bytes(output.data)
+    return file
+
+
+def test_a_drawing_has_the_colour_asked_for_and_is_recognised(loaded, tmp_path):
+    draw = loaded(PocketTextToImage)
+    file = made(draw, tmp_path, text="a blue heart")
+    picture = Image.open(file).convert("RGB")
+    assert picture.size == (256, 256)
+    red, green, blue = picture.resize((3, 3), Image.Resampling.BOX).getpixel((1, 1))
+    assert blue > red + 40
+    assert blue > green
+    assert "heart" in made(loaded(PocketImageToText), tmp_path, image=file)
+    assert made(loaded(PocketVQA), tmp_path, image=file, text="what colour is it?") == "blue"
+
+
+def test_the_same_seed_draws_the_same_and_another_another(loaded, tmp_path):
+    draw = loaded(PocketTextToImage)
+    one, two, other = (draw.run({"text": "a guitar"}, Run(seed=s))[0].data for s in (3, 3, 4))
+    assert one == two != other
+
+
+def test_progress_is_told_by_step_and_a_stop_is_heard(loaded):
+    told = []
+    loaded(PocketTextToImage).run(
+        {"text": "a house"}, Run(progress=lambda done, total, note: told.append((done, total)))
+    )
+    assert told[0][0] < told[-1][0] == told[-1][1] == 6
+    stopped = Run()
+    stopped.stop.set()
+    for kind in (PocketTextToImage, PocketTextToVideo, PocketTextToAudio):
+        with pytest.raises(Cancelled):
+            loaded(kind).run({"text": "a house"}, stopped)
+
+
+@pytest.mark.parametrize("kind", [PocketTextToImage, PocketTextToVideo, PocketTextToAudio])
+def test_a_description_without_a_word_is_refused(loaded, kind):
+    with pytest.raises(InputError, match="no word in it"):
+        loaded(kind).run({"text": " ?! "}, Run())
+
+
+@pytest.mark.parametrize(("said", "axis", "sign"), [("moving up", 1, -1), ("moving right", 0, 1)])
+def test_a_film_moves_as_it_says(loaded, tmp_path, said, axis, sign):
+    file = made(loaded(PocketTextToVideo), tmp_path, text=f"a rocket {said}")
+    way = tracked(media.frames(file, 16, 64) * 2 - 1)
+    assert (way[-1, axis] - way[0, axis]) * sign > 0.3
+    assert said in made(loaded(PocketVideoToText), tmp_path, video=file)
+
+
+def test_a_sound_is_heard_as_what_it_is_and_hurts_nobody(loaded, tmp_path):
+    file = made(loaded(PocketTextToAudio), tmp_path, text="a drum kit playing a fast beat")
+    with wave.open(io.BytesIO(file.read_bytes())) as opened:
+        samples = torch.frombuffer(bytearray(opened.readframes(opened.getnframes())), dtype=torch.int16) / 32768
+    assert 0.05 < samples.abs().max() < 0.96
+    assert "beat" in made(loaded(PocketAudioToText), tmp_path, audio=file)

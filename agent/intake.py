@@ -67,7 +67,8 @@ def take(
 def checked_text(text: str, limits: Limits) -> str:
     """A request's words, without blanks around them; InputError when there are none, or too many."""
     if len(text) > limits.text_characters:
-        raise InputError(f"The request has {len(text)} characters; the limit is {limits.text_characters}.")
+        most = f"{limits.text_characters:,}"
+        raise InputError(f"The request has {len(text):,} characters; shorten it, the limit is {most}.")
     if not text.strip():
         raise InputError("The request is empty; say what should be done.")
     return text.strip()

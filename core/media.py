@@ -259,7 +259,7 @@ def _text(path: Path, limits: Limits) -> MediaInfo:
     if start.startswith(("<svg", "<!doctype svg")) or (start.startswith(("<?xml", "<!--")) and "<svg" in start):
         raise InputError(f"'{path.name}' is an SVG drawing; convert it to PNG first.")
     if len(text) > limits.text_characters:
-        raise InputError(f"'{path.name}' has more than {limits.text_characters} characters, which is the limit.")
+        raise InputError(f"'{path.name}' has more than {limits.text_characters:,} characters, which is the limit.")
     if not text.replace("\ufeff", "").strip():
         raise InputError(f"'{path.name}' holds no text, only blanks.")
     return MediaInfo("text", _text_type(path, text), {"characters": len(text)})

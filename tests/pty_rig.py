@@ -17,7 +17,7 @@ import termios
 import time
 
 CONTROL = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-9;?<>=!]*[a-zA-Z]|\x1b[()][A-Z0-9]|\x1b[=>78]")
-SECONDS = 15
+SECONDS = 60  # at most; a busy machine takes long to import what a first request needs
 
 
 class Terminal:

@@ -129,13 +129,13 @@ def test_tab_takes_the_only_choice_however_fast_one_types(home):
 
 def test_a_long_paste_stays_one_request(home):
     lines = "\n".join(f"line {n} of a long text" for n in range(2000))
-    with chat(home, "talk") as term:
+    with chat(home, "talk", ANYLOOM_LIMITS_TEXT_CHARACTERS="200000") as term:
         enter(term, f"\x1b[200~{lines}\x1b[201~", "")
         term.wait("line 1999 of a long text")
         term.type("\r")
         term.wait("Hello to you.")
         enter(term, f"\x1b[200~{'x' * 300_000}\x1b[201~")
-        term.wait("300,000 characters", 60)
+        term.wait("The request has 300,000 characters; shorten it, the limit is 200,000.", 60)
         leave(term)
     assert term.text.count("Hello to you.") == 1
 

@@ -162,8 +162,8 @@ def bomb(width, height):
         (lambda: "Grüße".encode("latin-1"), "save it as UTF-8"),
         (lambda: os.urandom(300) + bytes(300), "no kind that is accepted .*MP3"),
         (lambda: b"<!-- " + b"-" * 900 + b" --><svg/>", "SVG drawing; convert it to PNG"),
-        (lambda: b"x" * 1_000_001, "more than 1000000 characters"),
-        (lambda: "ü".encode() * 3_000_000, "more than 1000000 characters"),
+        (lambda: b"x" * 1_000_001, "more than 1,000,000 characters"),
+        (lambda: "ü".encode() * 3_000_000, "more than 1,000,000 characters"),
     ],
 )
 def test_what_is_refused_and_why(tmp_path, data, said):

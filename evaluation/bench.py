@@ -68,7 +68,7 @@ class Bench:
         s = self.engine.settings
         return {
             "profile": s.profile, "controller": s.controller, "policy": s.policy, "device": s.device,
-            "pinned": dict(s.pinned), "judges": {k: j.fingerprint for k, j in sorted(self.judges.items())},
+            "pinned": dict(s.pinned or {}), "judges": {k: j.fingerprint for k, j in sorted(self.judges.items())},
         }  # fmt: skip
 
     def why_not(self, mode: str, source: str, target: str) -> str:
@@ -222,5 +222,7 @@ def open_bench(settings: Settings, folder: Path | None = None) -> Bench:
         parts["end2end"] = speaker_source(settings)
     except WeightsError as e:
         cannot["end2end"] = str(e)
-    own = settings if folder is None else dataclasses.replace(settings, data_dir=Path(folder), redis="")
+    own = dataclasses.replace(settings, result_cache=False)  # nothing is taken from an earlier item
+    if folder is not None:
+        own = dataclasses.replace(own, data_dir=Path(folder), redis="")
     return Bench(Engine(own, **parts), open_judges(settings), open_encoder(settings), cannot)

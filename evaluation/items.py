@@ -1,4 +1,4 @@
-"""Items and suites: what is asked, and what must be in the answer. docs/compare.md describes the file format.
+"""Items and suites: what is asked, and what must be in the answer. docs/evaluation.md describes the file format.
 
     suite = read_suite("pocket")                       # a bundled one by its name
     suite = read_suite("mine.toml")                    # or a file, TOML or JSON lines

@@ -25,6 +25,7 @@ from ..graphs.state import Answer, Request
 from . import metrics
 from .judges import named
 from .meter import Meter, costs_of
+from .steps import walk
 
 if TYPE_CHECKING:
     from .bench import Bench
@@ -46,8 +47,12 @@ class Asked:
 async def ask(
     bench: Bench, text: str, files: Sequence[Artifact], mode: str, seed: int, wants: str, emit: Emit = ignore
 ) -> Asked:
-    """Asks one mode. Everything is run anew (`fresh`), so that what it costs is what it takes."""
-    request = Request(text, tuple(files), mode=mode, seed=seed, fresh=True)
+    """Asks one mode. `wants` is the modality that must come; empty, when any answer will do.
+
+    A bench keeps no results (`open_bench`), so that what an answer costs is what it takes. `fresh` would do that as
+    well, and would take the cascade's second try at a plan away.
+    """
+    request = Request(text, tuple(files), mode=mode, seed=seed)
     answer, fault = None, None
     with Meter() as meter:
         try:
@@ -58,6 +63,8 @@ async def ask(
     if fault is not None or answer is None:
         return Asked("cannot" if isinstance(fault, CANNOT) else "failed", str(fault), None, costs)
     broken = [r.error for r in answer.results if not r.ok]
+    if not wants:
+        return Asked("failed" if broken else "done", broken[0] if broken else "", answer, costs)
     if output(answer, wants) is not None:
         return Asked("done", "", answer, costs)
     if broken:
@@ -81,6 +88,8 @@ async def measure(
     why = bench.why_not(mode, item.source, item.target)
     asked = Asked("cannot", why) if why else await ask(bench, item.request, files, mode, seed, item.wants, emit)
     row = row_of(item, mode, seed, asked)
+    if asked.answer is not None:
+        row["steps"] = [s.to_json() for s in await walk(bench, asked.answer, files, item.meaning)]
     if asked.status == "done" and asked.answer is not None:
         made = output(asked.answer, item.wants)
         assert made is not None
@@ -95,7 +104,7 @@ def row_of(item: Item, mode: str, seed: int, asked: Asked) -> dict[str, Any]:
     return {
         "item": item.id, "conversion": item.conversion, "mode": mode, "seed": seed, "status": asked.status,
         "reason": asked.reason, "text": asked.answer.text if asked.answer else "", "reading": None, "judged": {},
-        "scores": {}, "artifacts": _listed(asked.answer), "output": "", "costs": dict(asked.costs),
+        "scores": {}, "steps": [], "artifacts": _listed(asked.answer), "output": "", "costs": dict(asked.costs),
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.artifacts import Artifact, write_atomic
 from ..core.errors import AnyloomError, InputError
+from .chains import ChainJob, chain_figures
 from .judges import SENSES
 from .runner import RUN, Job, Row
 from .summary import summarise
@@ -35,6 +36,13 @@ async def suite_result(bench: Bench, job: Job, rows: Sequence[Row], out: Path) -
     run = json.loads((out / RUN).read_text(encoding="utf-8"))
     return {"format": 1, "kind": "suite", "run": run, "figures": figures, "rows": list(rows),
             "items": [i.to_json() for i in job.suite.items]}  # fmt: skip
+
+
+def chain_result(job: ChainJob, rows: Sequence[Row], out: Path) -> dict[str, Any]:
+    """The same of chains."""
+    run = json.loads((out / RUN).read_text(encoding="utf-8"))
+    figures = chain_figures(rows, job)
+    return {"format": 1, "kind": "chains", "run": run, "figures": figures, "rows": list(rows)}
 
 
 def seen(bench: Bench, rows: Sequence[Row], given: Mapping[str, list[list[float]]]) -> Features:

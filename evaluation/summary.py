@@ -4,6 +4,7 @@
     figures["cells"]       # one per conversion and mode (conversion "all": every item)
     figures["paired"]      # one per conversion and metric, between two modes
     figures["sets"]        # metrics of whole sets: CIDEr, Fréchet distance
+    figures["steps"]       # how far the meaning moved in each kind of task
 
 Nothing is left out silently: each cell counts its items by status, and each figure its items. `kept` is over answered,
 missed and failed items (the last two are 0); other metrics are over answered ones that could be judged.
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import metrics
 from .intervals import Paired, holm, mean, paired
+from .steps import losses
 
 if TYPE_CHECKING:
     from .items import Suite
@@ -40,7 +42,7 @@ def summarise(
     cells = [cell(c, m, _of(rows, c, m)) for c in conversions for m in modes]
     return {
         "cells": cells, "paired": pairs(rows, conversions, modes),
-        "sets": [*_ciders(rows, suite, modes), *_distances(features or {})],
+        "sets": [*_ciders(rows, suite, modes), *_distances(features or {})], "steps": losses(rows),
     }  # fmt: skip
 
 

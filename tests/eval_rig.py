@@ -119,7 +119,7 @@ def bench(folder, answers=None, plans=PLANS, judge=True, fakes=None, cannot=None
         parts["end2end"], speaker = toy_source(answers)
     from anyloom.graphs.engine import Engine
 
-    engine = Engine(rig.settings(folder, **options), **parts)
+    engine = Engine(rig.settings(folder, **{"result_cache": False, **options}), **parts)
     judges = {"image": FakeJudge()} if judge is True else judge or {}
     without = {} if answers is not None else {"end2end": "The end-to-end mode has no trained weights here."}
     made = Bench(engine, judges, FakeEncoder, cannot if cannot is not None else without)

@@ -1,4 +1,4 @@
-"""`anyloom eval`: the two modes over a suite, `eval diff`, `eval report`; `eval planner` measures the planner."""
+"""`anyloom eval`: the two modes over a suite, `eval chains`, `eval diff`, `eval report`; also `eval planner`."""
 
 from __future__ import annotations
 
@@ -143,17 +143,99 @@ def table(result: Mapping[str, Any]) -> str:
     ]
     for c in result["figures"]["cells"]:
         kept = c["scores"].get("kept")
-        shown = (
-            f"{kept['mean']:.2f} ({kept['low']:.2f}–{kept['high']:.2f})"
-            if kept
-            else "not judged"
-            if c["unjudged"]
-            else "–"
-        )
+        shown = _interval(kept) if kept or not c["unjudged"] else "not judged"
         seconds = f"{c['costs']['seconds']['mean']:.1f}" if "seconds" in c["costs"] else "–"
         counts = f"{c['done']:>9}{c['missed']:>8}{c['failed']:>8}{c['cannot']:>8}"
         lines.append(f"{c['conversion']:<18}{c['mode']:<10}{counts}{shown:>22}{seconds:>9}")
     return "\n".join(lines)
+
+
+def several(known: str) -> Any:
+    """A callback for words with commas between, which the job checks."""
+
+    def words(context: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
+        names = tuple(w.strip() for w in value.split(",") if w.strip())
+        if not names:
+            raise click.BadParameter(f"'{value}' names nothing; give {known}, with commas between.")
+        return names
+
+    return words
+
+
+@evaluate.command("chains")
+@click.option(
+    "--via",
+    default="image,speech,video",
+    show_default=True,
+    callback=several("image, audio, video or speech"),
+    help="What lies between two texts, in turn: image, audio, video, speech.",
+)
+@click.option("--steps", type=click.IntRange(1, 12), default=6, show_default=True, help="Conversions of a chain.")
+@click.option(
+    "--arms",
+    default="cascade,end2end",
+    show_default=True,
+    callback=several("cascade or end2end"),
+    help="Who goes through it: cascade, end2end, and the cascade with true-readers or true-makers.",
+)
+@LIMIT
+@SEEDS
+@SEED
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("anyloom-chains"),
+    show_default=True,
+    help="Where rows, result.json and report.html go.",
+)
+@RESUME
+@shared
+def chains(
+    via: tuple[str, ...], steps: int, arms: tuple[str, ...], limit: int | None, seeds: int, seed: int | None,
+    out: Path, resume: bool, **flags: Any,
+) -> int:  # fmt: skip
+    """How much of a meaning is left after 1, 2, 3, … conversions, and which of them loses most."""
+    from ...evaluation.chains import ChainJob
+    from ...evaluation.packages import MEASURING, need
+
+    need(*MEASURING)
+    settings = settings_from({**flags, "seed": seed})
+    job = ChainJob(via, steps, tuple(dict.fromkeys(arms)), tuple(range(settings.seed, settings.seed + seeds)), limit)
+    return asyncio.run(_chains(settings, job, out, resume))
+
+
+async def _chains(settings: Any, job: Any, out: Path, resume: bool) -> int:
+    from ...evaluation.bench import open_bench
+    from ...evaluation.chains import run_chains
+    from ...evaluation.report.inline import from_store
+    from ...evaluation.results import chain_result, write
+    from ...evaluation.runner import WORK
+
+    bench = open_bench(settings, out / WORK)
+    try:
+        with Progress(bench, job.arms) as progress:
+            rows = await run_chains(bench, job, out, resume=resume, told=progress, emit=progress.event)
+        page = await asyncio.to_thread(write, chain_result(job, rows, out), out, from_store(bench.store))
+    finally:
+        await bench.aclose()
+    click.echo(chain_table(chain_result(job, rows, out)))
+    click.echo(f"The report is {page}.")
+    return 0
+
+
+def chain_table(result: Mapping[str, Any]) -> str:
+    """Fidelity against the number of conversions as text."""
+    lines = [f"{'arm':<14}{'k':>2}  {'conversion':<17}{'done':>5}{'not':>5}{'cannot':>8}{'kept':>20}{'similarity':>20}"]
+    for c in result["figures"]["curves"]:
+        lost = c["missed"] + c["failed"] + c["broken"]
+        shown = f"{_interval(c.get('kept')):>20}{_interval(c.get('similarity')):>20}"
+        lines.append(f"{c['mode']:<14}{c['k']:>2}  {c['conversion']:<17}{c['done']:>5}{lost:>5}{c['cannot']:>8}{shown}")
+    reasons = dict.fromkeys(f"{c['mode']}: {r}" for c in result["figures"]["curves"] for r in c["reasons"])
+    return "\n".join([*lines, *reasons])
+
+
+def _interval(found: Mapping[str, Any] | None) -> str:
+    return f"{found['mean']:.2f} ({found['low']:.2f}–{found['high']:.2f})" if found else "–"
 
 
 @evaluate.command("report")

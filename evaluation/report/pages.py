@@ -14,4 +14,10 @@ def page_of(result: Mapping[str, Any], load: Load) -> str:
         from .suite_page import suite_page
 
         return suite_page(result, load)
-    raise ValueError(result["kind"])
+    if result["kind"] == "chains":
+        from .chains_page import chains_page
+
+        return chains_page(result, load)
+    from .pair_page import pair_page
+
+    return pair_page(result, load)

@@ -90,6 +90,31 @@ def _row(n: int, y: float, point: Point | None, note: str, x: object, unit: str)
     )
 
 
+@dataclass(frozen=True)
+class Bar:
+    """A length with its name, in the colour of the n-th mode."""
+
+    label: str
+    value: float
+    mode: int = 0
+
+
+def bars(title: str, rows: Sequence[Bar], unit: str = "") -> str:
+    """Lengths from 0, each under its name."""
+    if not rows:
+        return ""
+    top, out = max(max(r.value for r in rows), 1e-9), []
+    for n, row in enumerate(rows):
+        y, wide = 6 + 34 * n, (WIDE - LEFT - RIGHT) * max(0.0, row.value) / top
+        out.append(f'<text x="{LEFT}" y="{y + 10}">{text(row.label)}</text>')
+        out.append(
+            f'<rect x="{LEFT}" y="{y + 15}" width="{max(1.0, wide):.1f}" height="9" rx="2" '
+            f'style="fill:var(--m{row.mode % 4})"/>'
+        )
+        out.append(f'<text x="{WIDE - 2}" y="{y + 24}" text-anchor="end">{number(row.value)}{text(unit)}</text>')
+    return figure(title, 34 * len(rows) + 10, out)
+
+
 def curve(
     title: str, lines: Mapping[str, Sequence[Point | None]], modes: Sequence[str], across: str, note: str = ""
 ) -> str:

@@ -17,6 +17,11 @@ from .page import card, details, grid, mode, page, para, said, section, table, t
 from .plots import legend, number
 
 EXAMPLES = 2  # items shown of each conversion
+MOVED = (
+    "How far the meaning moves in one task: 1 less the cosine of what goes in and what comes out, both put into words "
+    "(pictures, clips and sounds by the judge, speech by the recogniser). What speaking and hearing lose together "
+    "stands at text-to-speech, as the recogniser that reads is the one that hears."
+)  # fmt: skip
 NO_JUDGE = "none: pictures, sounds and clips are not judged"
 HOW = (
     "Facts kept is the share of the expected facts (thing, colour, motion; for speech, words) that the answer keeps, "
@@ -38,6 +43,7 @@ def suite_page(result: Mapping[str, Any], load: Load) -> str:
         *(para(f"The {said(m)} mode could serve none of the items here.", "bad") for m in modes if not answered[m]),
         section("What came", _status(cells, modes), _reasons(cells, modes)),
         section("How much of the meaning is kept", para(HOW, "soft"), legend(modes), grid(_quality(cells, modes))),
+        _steps(result["figures"].get("steps", ()), modes),
         section("What it costs", para(_memory_note(rows), "soft"), legend(modes), grid(_costs(cells, modes)),
                 details("All figures", figures.cost_table(cells, modes))),
         _paired(result["figures"]["paired"], modes),
@@ -55,6 +61,17 @@ def _reasons(cells: Sequence[Mapping[str, Any]], modes: Sequence[str]) -> str:
 def _paired(pairs: Sequence[Mapping[str, Any]], modes: Sequence[str]) -> str:
     note = "Only items for which both modes have a value; p-values are corrected by Holm's method over this table."
     return section("The modes item by item", para(note, "soft"), figures.pair_table(pairs, modes)) if pairs else ""
+
+
+def _steps(steps: Sequence[Mapping[str, Any]], modes: Sequence[str]) -> str:
+    """Which task moves the meaning most."""
+    rows = [
+        [mode(s["mode"], modes), text(s["task"]), figures.value(s["moved"]), str(s["steps"]), str(s["broken"] or "·"),
+         str(s["unread"] or "·")]
+        for s in steps
+    ]  # fmt: skip
+    head = ["mode", "task", "moved", "steps", "broken", "not read"]
+    return section("Where the meaning is lost", para(MOVED, "soft"), table(head, rows, (2, 3, 4, 5))) if rows else ""
 
 
 def _status(cells: Sequence[Mapping[str, Any]], modes: Sequence[str]) -> str:

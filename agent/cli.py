@@ -10,7 +10,7 @@ import sys
 import click
 
 from ..core.errors import AnyloomError
-from .commands import ask, chat, eval_suite, inspect, mcp, plan, plugin, runs, serve, train, web, weights
+from .commands import ask, chat, eval_suite, inspect, mcp, plan, plugin, runs, serve, train, web, weights, worker
 
 VERSION_FROM = "anyloom"
 
@@ -27,7 +27,7 @@ def cli() -> None:
     """
 
 
-for module in (ask, chat, web, serve, mcp, plan, inspect, plugin, runs, weights, train, eval_suite):
+for module in (ask, chat, web, serve, worker, mcp, plan, inspect, plugin, runs, weights, train, eval_suite):
     for command in module.COMMANDS:
         cli.add_command(command)
 

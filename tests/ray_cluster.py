@@ -9,7 +9,12 @@ import pytest
 
 HERE = Path(__file__).parent
 MEMORY = {"object_store_memory": 80_000_000, "memory": 500_000_000}
-ENVIRONMENT = {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRONMENT = {
+    "PYTHONPATH": str(HERE),
+    "OMP_NUM_THREADS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+}
 
 
 class Machines:

@@ -1,7 +1,7 @@
 """Experts for tests on a Ray cluster: importable on its machines, noting in a file what they did there.
 
 What a call is to do stands in its text, as JSON: `log` (a file), `name`, `seconds`, `once` (a file: where
-it is not there yet it is written and the process killed), `deaf` (does not look at the stop button).
+it is not there yet it is written and the process killed), `dies`, `fails`, `deaf` (does not look at the stop button).
 """
 
 import io
@@ -15,6 +15,7 @@ from pathlib import Path
 from anyloom.core.errors import ExpertError, InputError
 from anyloom.tools.contracts import Card, Expert, Output, Param, Tool
 
+FAULTS = {"input": InputError, "expert": ExpertError, "other": ValueError, "exit": SystemExit}
 INPUTS = tuple(Param(f"p{n}", "text", required=False) for n in range(4))
 
 
@@ -41,8 +42,10 @@ class Step(Expert):
         if todo.get("once") and not Path(todo["once"]).exists():
             Path(todo["once"]).write_text("x")
             os.kill(os.getpid(), signal.SIGKILL)
+        if todo.get("dies"):
+            os.kill(os.getpid(), signal.SIGKILL)
         if todo.get("fails"):
-            raise {"input": InputError, "expert": ExpertError, "other": ValueError, "exit": SystemExit}[todo["fails"]]("no")
+            raise FAULTS[todo["fails"]]("no")
         begun, total = time.monotonic(), todo.get("seconds", 0)
         while (left := begun + total - time.monotonic()) > 0:
             if not todo.get("deaf"):
@@ -93,4 +96,26 @@ class Huge(Step):
     card = Card(memory=10**15)
 
 
-EXPERTS = [Step, StepB, StepC, Noise, Huge]
+class WideA(Step):
+    """Takes more than half of a test machine's memory."""
+
+    name = "wide-a"
+    tool = Tool("wide-a", "A step.", Step.tool.params, "text")
+    card = Card(memory=300_000_000, speed="instant")
+
+
+class WideB(WideA):
+    """Another."""
+
+    name = "wide-b"
+    tool = Tool("wide-b", "A step.", Step.tool.params, "text")
+
+
+class WideC(WideA):
+    """A third."""
+
+    name = "wide-c"
+    tool = Tool("wide-c", "A step.", Step.tool.params, "text")
+
+
+EXPERTS = [Step, StepB, StepC, Noise, Huge, WideA, WideB, WideC]

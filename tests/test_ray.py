@@ -8,7 +8,7 @@ import time
 
 import pytest
 from ray_cluster import machines  # noqa: F401 a fixture
-from ray_experts import EXPERTS, Noise, Step
+from ray_experts import EXPERTS, Step
 from rig import task
 
 from anyloom.controller.plan import Plan
@@ -16,10 +16,10 @@ from anyloom.core.errors import ExpertError
 from anyloom.core.events import Notice, TaskDone, TaskProgress
 from anyloom.core.settings import Settings
 from anyloom.graphs.cluster.executor import RayExecutor
+from anyloom.graphs.cluster.messages import ExpertRef, Needs
 from anyloom.graphs.dispatch import Dispatch
 from anyloom.graphs.runtime import open_runtime
 from anyloom.graphs.state import Request
-from anyloom.tools.contracts import Run
 from anyloom.tools.registry import Registry
 
 
@@ -51,11 +51,11 @@ class Front:
 
     async def until(self, count, word="begin"):
         """Waits until so many calls began."""
-        for _ in range(600):
+        for _ in range(2400):
             if len(self.lines(word)) >= count:
                 return
             await asyncio.sleep(0.05)
-        raise AssertionError(f"only {self.lines(word)} after 30 s")
+        raise AssertionError(f"only {self.lines(word)} after 120 s")
 
     async def close(self):
         await self.runtime.executor.aclose(1)
@@ -128,7 +128,7 @@ async def test_a_stop_crosses_over(front):
     started = time.monotonic()
     (result,) = await front.run(task("step-a", 0, text=front.text("after")))
     assert result.ok
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 50
     assert front.lines() == ["after"]
 
 
@@ -154,9 +154,11 @@ async def test_a_worker_that_is_killed_is_replaced_and_nothing_finished_runs_twi
     assert sum(isinstance(e, TaskDone) for e in seen) == 3
 
 
-async def test_an_expert_that_kills_its_process_every_time_is_given_up(front, tmp_path):
-    (result,) = await front.run(task("step-a", 0, text=front.text("x", once=str(tmp_path / "no-folder" / "x"))))
-    assert result.status == "failed"  # FileNotFoundError: an error of its own, not a death
+async def test_an_expert_that_kills_its_process_every_time_is_given_up(front):
+    (result,) = await front.run(task("step-c", 0, text=front.text("x", dies=True)))
+    assert result.status == "failed"
+    assert "lost its worker 3 times" in result.error
+    assert front.lines("begin") == ["x"] * 3
 
 
 async def test_a_driver_that_is_killed_is_replaced_and_the_running_task_goes_on(front):
@@ -196,20 +198,25 @@ async def test_a_machine_that_is_lost_costs_only_what_ran_there(front, machines)
 
 
 async def test_what_no_machine_can_hold_is_one_sentence(front, monkeypatch):
-    from anyloom.graphs.cluster.messages import Needs, Reply, Work
+    from anyloom.graphs.cluster import pool
 
-    needs = Needs.of(EXPERTS[-1], "cpu", None)
-    assert needs.memory == 10**15
     (result,) = await front.run(task("huge", 0, text=front.text("x")))
     assert result.status == "failed"
-    assert "raise --memory" in result.error or "None of the 2 machines" in result.error
+    assert "raise --memory" in result.error  # by its card, before the cluster is asked
+    monkeypatch.setattr(pool, "FIT", 0.0)
+    needs = Needs(1.0, 1.0, 10**15)
+    group = pool.Group(ExpertRef.of(Step), needs)
+    alone = pool.Machine("id", "127.0.0.4", Needs(1, 0, 1))
+    assert not alone.has(needs)
+    assert "None of the 1 machines of the Ray cluster has 1 GPU and 1 processors" in pool._nowhere(group, [alone])
 
 
-async def test_room_is_made_for_another_expert(tmp_path, front):
-    """Ten hosts of a tenth of a processor fill a machine; experts that come later get the place of idle ones."""
-    for name in ("step-a", "step-b", "step-c"):
+async def test_an_idle_expert_leaves_to_make_room_for_another(front):
+    """Each of the two machines has 0.5 GB: two of these experts cannot be on one at a time, three need room."""
+    for name in ("wide-a", "wide-b", "wide-c"):
         (result,) = await front.run(task(name, 0, text=front.text(name)))
-        assert result.ok
+        assert result.ok, result
+    assert front.lines() == ["wide-a", "wide-b", "wide-c"]
 
 
 def test_no_cluster_is_one_sentence(tmp_path):
@@ -223,10 +230,3 @@ def test_an_expert_of_the_settings_stays_here():
 
     assert stays(_MCP)
     assert not stays(Step)
-
-
-def test_a_key_is_not_needed_for_noise():
-    """The fake itself: what it makes is whole and always the same."""
-    one, two = (Noise().run({}, Run())[0].data for _ in range(2))
-    assert one == two
-    assert len(one) == 5_120_044

@@ -91,7 +91,8 @@ class Driver:
                 self._pool.drop(work, slot)
                 deaths += 1
                 if deaths == DEATHS:
-                    text = f"'{work.ref.name}' lost its worker {deaths} times, the last time at {slot.address}; see Ray's logs there."
+                    where = f"{deaths} times, the last time at {slot.address}"
+                    text = f"'{work.ref.name}' lost its worker {where}; see Ray's logs there."
                     return Reply(fault=Fault("ExpertError", text)), ""
                 say(f"The worker at {slot.address} died; '{work.ref.name}' is run again.")
             finally:
@@ -171,7 +172,7 @@ def _reachable(address: str) -> str:
     if address == "auto":
         from ray._private.services import canonicalize_bootstrap_address
 
-        found = canonicalize_bootstrap_address(None) or ""
+        found = canonicalize_bootstrap_address("auto") or ""
         if not found:
             raise ConnectionError("none runs on this machine")
     host, _, port = found.removeprefix("ray://").rpartition(":")

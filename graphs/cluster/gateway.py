@@ -1,9 +1,9 @@
 """Gateway: the front end's side of the driver process. It outlives the driver, and the cluster.
 
-    gateway = Gateway("auto", data_dir / "ray.log")
-    gateway.open()                       # connects; ExpertError says what to do when there is no cluster
-    ticket = gateway.submit(expert, args, seed, key)
-    for message in ticket: ...           # Said, Looked, and at last Ended
+gateway = Gateway("auto", data_dir / "ray.log")
+gateway.open()                       # connects; ExpertError says what to do when there is no cluster
+ticket = gateway.submit(expert, args, seed, key)
+for message in ticket: ...           # Said, Looked, and at last Ended
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ...core.errors import ExpertError
 from ...tools.contracts import Expert
 from .messages import Capacity, Ended, ExpertRef, Fault, Looked, Needs, Refused, Reply, Said, Stop, Work
 
-CONNECT = 90.0  # seconds for the first connection
+CONNECT = 120.0  # seconds for the first connection
 PATIENCE = 300.0  # seconds that a cluster may be away while tasks wait for it
 AGAIN = 1.0  # seconds between two drivers
 

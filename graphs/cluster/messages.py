@@ -49,7 +49,9 @@ class ExpertRef:
         if self.options:
             expert = expert.configured(dict(self.options))
         if tuple(sorted(expert.card.weights)) != self.weights:
-            raise PluginError(f"The expert '{self.name}' has other weights on the worker; install the same plugin there.")
+            raise PluginError(
+                f"The expert '{self.name}' has other weights on the worker; install the same plugin there."
+            )
         return expert
 
     def _class(self) -> type[Expert]:

@@ -21,8 +21,8 @@ from .messages import ExpertRef, Fault, Needs, Work
 
 NAMESPACE = "anyloom"
 DEPTH = 2  # calls at one host: one that runs and one that waits there, so that no time is lost between them
-ASK = 10.0  # seconds for the cluster to answer a question about itself
-START = 60.0  # seconds for a host to start
+ASK = 30.0  # seconds for the cluster to answer a question about itself
+START = 120.0  # seconds for a host to start
 FIT = 30.0  # seconds to wait for a machine that could hold the expert at all
 DRAIN = 10.0  # seconds to wait for an idle host before a busy one is asked to leave
 

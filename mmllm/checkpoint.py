@@ -26,6 +26,7 @@ from .registry import Parts
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .contracts import Generator
     from .model import MultimodalLM
 
 FORMAT = 1
@@ -178,10 +179,15 @@ def _identity(model: MultimodalLM) -> dict[str, Any]:
     """What has to be the same for deltas to mean anything."""
     shapes = {
         "encoders": {m: [e.fingerprint, e.tokens, e.width] for m, e in model.encoders.items()},
-        "generators": {m: [g.fingerprint, g.tokens, g.width] for m, g in model.generators.items()},
+        "generators": {m: [_mark(g), g.tokens, g.width] for m, g in model.generators.items()},
     }
     backbone = {"shape": model.backbone.fingerprint, "sketch": model.backbone.sketch()}
     return {"recipe": model.recipe.to_json(), "tokens": model.signals.ids(), "backbone": backbone, **shapes}
+
+
+def _mark(generator: Generator) -> str:
+    """What of a generator the deltas depend on: its text encoder, where it has a mark of its own."""
+    return str(getattr(generator, "condition_print", generator.fingerprint))
 
 
 def _same_identity(folder: Path, manifest: Mapping[str, Any], here: Mapping[str, Any]) -> None:

@@ -100,6 +100,10 @@ class Generator(Protocol):
     """A frozen modality generator: a latent diffusion model with its text encoder, VAE and scheduler.
 
     `tokens` x `width` is the shape of its condition, what its text encoder makes of a caption.
+
+    It may have two more: `decides(condition)`, logits by question where it reads off its condition what to
+    make, which training then takes into account; and `condition_print`, a mark of the text encoder alone, to
+    which checkpoints are bound in place of `fingerprint`.
     """
 
     modality: str

@@ -28,6 +28,7 @@ from .registry import Parts
 from .signals import SignalRows, Signals
 
 IGNORED = -100  # labels without loss
+SHARPNESS = 16.0  # of the nearest word
 
 
 @dataclass
@@ -35,8 +36,12 @@ class Batch:
     """Laid-out dialogues, padded on the right.
 
     `ids`, `labels`, `mask`: (b, n). By modality: `seen` are features (m, t, width) and their places (m, 2),
-    row and first position; `made` the places of signal runs; `conditions` what the generator's text encoder
-    makes of their captions (m, tokens, width); `latents` of their files, or None; `seed` of the noise.
+    row and first position; `spelled` the captions of these (m, tokens) as rows of `table` (the backbone's vectors
+    of the words that captions have), where they are known; `made` the places of signal runs; `conditions` what
+    the generator's text encoder makes of their captions (m, tokens, width); `latents` of the files of the first of
+    them, or None;
+    `seed` of the noise. `text` off leaves out the loss on words. `runs` is filled in by the model: what the
+    output projectors read, without gradients.
     """
 
     ids: Tensor
@@ -47,6 +52,10 @@ class Batch:
     conditions: dict[str, Tensor] = field(default_factory=dict)
     latents: dict[str, Tensor | None] = field(default_factory=dict)
     seed: int = 0
+    spelled: dict[str, Tensor] = field(default_factory=dict)
+    table: Tensor | None = None
+    text: bool = True
+    runs: dict[str, Tensor] = field(default_factory=dict)
 
 
 class MultimodalLM(nn.Module):
@@ -97,7 +106,7 @@ class MultimodalLM(nn.Module):
         return layout_of(self.recipe, self.backbone.tokenizer, self.backbone.ends, self.signals, tokens)
 
     def forward(self, batch: Batch, score: bool = False) -> dict[str, Tensor]:
-        """Every loss on its own: `text`, and `align_…`, `denoise_…`, `cosine_…` (no loss) by modality.
+        """Every loss on its own: `text`; by modality `spell_…`, `align_…`, `decide_…`, `denoise_…`; `cosine_…` is none.
 
         With `score`, `{"score": …}` instead: the log-probability of each row's answer.
         """
@@ -105,16 +114,40 @@ class MultimodalLM(nn.Module):
             return {"score": self.answer_score(batch)}
         vectors = self.splice(batch)
         states = self.backbone.read(vectors.to(self.backbone.rows[0].dtype), batch.mask)
-        losses = {"text": self.text_loss(states, batch.labels)}
+        losses = {"text": self.text_loss(states, batch.labels)} if batch.text else {}
+        losses |= self.spelling(batch)
         for modality, places in batch.made.items():
-            condition = self.condition(modality, states, vectors, places)
-            target = batch.conditions[modality]
-            losses[f"align_{modality}"] = alignment_loss(condition, target)
-            losses[f"cosine_{modality}"] = F.cosine_similarity(condition.detach(), target, dim=-1).mean()
+            runs = self.runs(modality, states, vectors, places)
+            batch.runs[modality] = runs.detach()
+            condition = self.output_projectors[modality](runs).float()
+            losses |= self.alignment(modality, condition, batch.conditions[modality])
             latents = batch.latents.get(modality)
             if latents is not None:
                 generator = self.generators[modality]
-                losses[f"denoise_{modality}"] = generator.denoising_loss(latents, condition, batch.seed)
+                losses[f"denoise_{modality}"] = generator.denoising_loss(latents, condition[: len(latents)], batch.seed)
+        return losses
+
+    def spelling(self, batch: Batch) -> dict[str, Tensor]:
+        """How far projected content is from the words of its caption, by modality. The backbone is not run."""
+        if batch.table is None:
+            return {}
+        return {
+            f"spell_{m}": spelling_loss(self.project(m, batch.seen[m][0]), words, batch.table)
+            for m, words in batch.spelled.items()
+        }
+
+    def alignment(self, modality: str, condition: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Distance of conditions (m, tokens, width) to those of the generator's text encoder.
+
+        Where the generator decides by its condition what to make (`decides`), `decide_…` is the divergence of
+        these decisions: a small distance may lie between two things.
+        """
+        losses = {f"align_{modality}": alignment_loss(condition, target)}
+        decides = getattr(self.generators[modality], "decides", None)
+        if decides is not None:
+            losses[f"decide_{modality}"] = decision_loss(decides(condition), decides(target))
+        with torch.no_grad():
+            losses[f"cosine_{modality}"] = F.cosine_similarity(condition, target, dim=-1).mean()
         return losses
 
     def splice(self, batch: Batch) -> Tensor:
@@ -146,10 +179,10 @@ class MultimodalLM(nn.Module):
         scores = scores.gather(-1, wanted[row, at][:, None])[:, 0]
         return scores.new_zeros(len(wanted)).index_add(0, row, scores)
 
-    def condition(self, modality: str, states: Tensor, vectors: Tensor, places: Tensor) -> Tensor:
-        """The condition of each signal run: (m, tokens, width), out of states and input vectors at its tokens."""
+    def runs(self, modality: str, states: Tensor, vectors: Tensor, places: Tensor) -> Tensor:
+        """What an output projector reads of each signal run: (m, signals, hidden), states and input vectors added."""
         row, at = _spans(places, self.signals.counts[modality])
-        return self.output_projectors[modality](states[row, at].float() + vectors[row, at].float()).float()
+        return states[row, at].float() + vectors[row, at].float()
 
     def deltas(self) -> dict[str, nn.Parameter]:
         """Everything that can ever train, by name: what a checkpoint holds."""
@@ -160,6 +193,24 @@ class MultimodalLM(nn.Module):
 def alignment_loss(condition: Tensor, target: Tensor) -> Tensor:
     """Squared distance over the target's mean square, so that a norm of 33 counts no more than one of 1."""
     return F.mse_loss(condition, target) / target.square().mean().clamp(min=1e-8)
+
+
+def decision_loss(said: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Tensor:
+    """Mean over questions of the cross-entropy of answers (logits) with those wanted (logits)."""
+    each = [-(wanted[k].softmax(-1) * said[k].log_softmax(-1)).sum(-1).mean() for k in said]
+    return torch.stack(each).mean()
+
+
+def spelling_loss(projected: Tensor, words: Tensor, table: Tensor) -> Tensor:
+    """Content (m, tokens, hidden) against the words (m, tokens) that are rows of `table` (words, hidden).
+
+    Which word is nearest, and how far it is; the mean vector, which all words share, is taken out.
+    """
+    mean = table.mean(0)
+    own, wanted = projected.float() - mean, table - mean
+    logits = SHARPNESS * F.normalize(own, dim=-1) @ F.normalize(wanted, dim=-1).T
+    near = F.cross_entropy(logits.flatten(0, 1), words.flatten())
+    return near + 0.5 * (own - wanted[words]).square().mean() / wanted.square().mean()
 
 
 def layout_of(recipe: Recipe, tokenizer: Any, ends: frozenset[int], signals: Signals, tokens: dict[str, int]) -> Layout:
@@ -202,4 +253,3 @@ def _fits(part: Any, modality: str) -> Any:
     if part.modality != modality:
         raise InputError(f"The part for {modality} is one for {part.modality}; name another in the recipe.")
     return part
-

@@ -5,20 +5,28 @@ Options: `file` or `folder` names other weights than those that ship, a URI or a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InputError
+from ..core.errors import InputError, WeightsError
+from ..pocket.captioner import read_tensors
 from ..pocket.encoders.network import POCKET, SenseEncoder
 from ..pocket.encoders.pocket import PocketEncoder
 from ..pocket.generators.audio import PocketAudio
 from ..pocket.generators.image import PocketImage
-from ..pocket.generators.text import MINILM, Features
+from ..pocket.generators.layout import load_part
+from ..pocket.generators.text import MINILM, Features, Reader, ReaderConfig
 from ..pocket.generators.video import PocketVideo
-from .contracts import ResolvesWeights, Setting
+from .contracts import Check, Media, Progress, ResolvesWeights, Setting
 
-WEIGHTS = "pkg:anyloom.weights/pocket-{}"
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHIPPED = "pkg:anyloom.weights/"
+WEIGHTS = SHIPPED + "pocket-{}"
 
 
 def see(options: Mapping[str, Any], setting: Setting) -> PocketEncoder:
@@ -39,20 +47,122 @@ def hear(options: Mapping[str, Any], setting: Setting) -> PocketEncoder:
 def draw(options: Mapping[str, Any], setting: Setting) -> PocketImage:
     """Factory of `generator.pocket-image`."""
     weights = _weights(setting)
-    return PocketImage.open(_folder("image", options, weights), Features.open(weights.resolve(MINILM)))
+    made = PocketImage.open(_folder("image", options, weights), Features.open(weights.resolve(MINILM)))
+    return _told(made, made.reader)
 
 
 def film(options: Mapping[str, Any], setting: Setting) -> PocketVideo:
     """Factory of `generator.pocket-video`; option `image` names the folder of the pictures' model."""
     weights = _weights(setting)
     image = draw({"folder": options["image"]} if "image" in options else {}, setting)
-    return PocketVideo.open(_folder("video", options, weights), image)
+    return _told(PocketVideo.open(_folder("video", options, weights), image), image.reader)
 
 
 def play(options: Mapping[str, Any], setting: Setting) -> PocketAudio:
     """Factory of `generator.pocket-audio`."""
     weights = _weights(setting)
-    return PocketAudio.open(_folder("audio", options, weights), Features.open(weights.resolve(MINILM)))
+    made = PocketAudio.open(_folder("audio", options, weights), Features.open(weights.resolve(MINILM)))
+    return _told(made, made.reader)
+
+
+def _told(made: Any, reader: Reader) -> Any:
+    """A generator with what training wants to know: what its condition decides, and a mark of its text encoder.
+
+    A checkpoint is bound to the text encoder alone: what comes after the condition may be trained on.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(reader.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().half().numpy().tobytes())
+    made.condition_print = f"pocket-reader-{digest.hexdigest()[:16]}"
+    if reader.config.heads:
+        made.decides = reader.says
+    return made
+
+
+class TextSide:
+    """A generator's text encoder without the generator: conditions to train on, while the rest is not there yet."""
+
+    def __init__(self, modality: str, reader: Reader, features: Features):
+        self.modality = modality
+        self.reader, self.features = reader.requires_grad_(False).eval(), features
+        self.tokens, self.width = reader.config.rows, reader.config.width
+        self.fingerprint = "text-side"
+
+    @classmethod
+    def factory(cls, modality: str) -> Callable[[Mapping[str, Any], Setting], TextSide]:
+        """A factory for `Parts.adding`, in place of `generator.pocket-MODALITY`."""
+
+        def factory(options: Mapping[str, Any], setting: Setting) -> TextSide:
+            weights = _weights(setting)
+            features = Features.open(weights.resolve(MINILM))
+            if modality == "audio":
+                reader = _sound_reader(_folder("audio", options, weights) / "reader.safetensors")
+            else:
+                reader = load_part(Reader, _folder("image", options, weights) / "text_encoder")
+            made: TextSide = _told(cls(modality, reader, features), reader)
+            return made
+
+        return factory
+
+    def named_parameters(self) -> list[tuple[str, Any]]:
+        """All frozen."""
+        return [(f"reader.{n}", p) for n, p in self.reader.named_parameters()]
+
+    def text_condition(self, captions: Sequence[str]) -> Tensor:
+        """See the contract."""
+        import torch
+
+        with torch.no_grad():
+            found: Tensor = self.reader(self.features(captions))
+        return found
+
+    def prepare(self, file: Path) -> Tensor:
+        """InputError: there is no generator."""
+        raise InputError(f"Only the text encoder of pocket-{self.modality} is here; put its other parts beside it.")
+
+    def latents(self, items: Tensor) -> Tensor:
+        """InputError: there is no generator."""
+        raise InputError(f"Only the text encoder of pocket-{self.modality} is here; put its other parts beside it.")
+
+    def denoising_loss(self, latents: Tensor, condition: Tensor, seed: int) -> Tensor:
+        """InputError: there is no generator."""
+        raise InputError(f"Only the text encoder of pocket-{self.modality} is here; put its other parts beside it.")
+
+    def generate(
+        self, condition: Tensor, *, seed: int, progress: Progress, check: Check, options: Mapping[str, Any]
+    ) -> Media:
+        """InputError: there is no generator."""
+        raise InputError(f"Only the text encoder of pocket-{self.modality} is here; put its other parts beside it.")
+
+
+def _sound_reader(file: Path) -> Reader:
+    """The reader of pocket-audio, which is kept in one file."""
+    tensors, head = read_tensors(file)
+    try:
+        reader = Reader(ReaderConfig(**json.loads(head["config"])))
+        reader.load_state_dict({k: v.float() for k, v in tensors.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as e:
+        raise WeightsError(f"'{file}' is no reader ({str(e).splitlines()[0][:120]}); train it anew.") from e
+    return reader
+
+
+class Beside:
+    """Weights that are not shipped yet, in a folder laid out as `weights/` is; all others as they were found before."""
+
+    def __init__(self, weights: ResolvesWeights, folder: Path):
+        self.weights, self.folder = weights, folder
+
+    def resolve(self, uri: str) -> Path:
+        """See ResolvesWeights."""
+        name = uri.removeprefix(SHIPPED)
+        if name != uri and (self.folder / name).exists():
+            return self.folder / name
+        return self.weights.resolve(uri)
+
+    def converted(self, uri: str, recipe: str, convert: Any) -> Path:
+        """As `core.weights.Weights` has it."""
+        found: Path = self.weights.converted(uri, recipe, convert)  # type: ignore[attr-defined]
+        return found
 
 
 def _encoder(sense: str, options: Mapping[str, Any], setting: Setting) -> PocketEncoder:

@@ -74,7 +74,7 @@ def test_a_condition_is_the_same_in_training_and_at_inference():
     with torch.no_grad():
         vectors = model.splice(batch)
         states = model.backbone.read(vectors, batch.mask)
-        taught = model.condition("image", states, vectors, batch.made["image"])[0]
+        taught = model.output_projectors["image"](model.runs("image", states, vectors, batch.made["image"]))[0]
     assert torch.allclose(taught, reply.media[0].condition, atol=1e-4)
 
 

@@ -9,7 +9,7 @@ import click
 
 from ...core.errors import SettingsError
 from .options import settings_from, shared
-from .train_mmllm import mmllm, mmllm_data
+from .train_mmllm import COMMANDS as END_TO_END
 from .train_pocket_audio import COMMANDS as SOUND_AND_SENSES
 from .train_pocket_pictures import COMMANDS as PICTURES
 
@@ -65,9 +65,7 @@ def _needs(*modules: str) -> None:
         raise SettingsError(f"Training needs {', '.join(missing)}: pip install 'anyloom[train]'.")
 
 
-train.add_command(mmllm)
-train.add_command(mmllm_data)
-for _command in (*PICTURES, *SOUND_AND_SENSES):
+for _command in (*END_TO_END, *PICTURES, *SOUND_AND_SENSES):
     train.add_command(_command)
 
 COMMANDS = (train,)

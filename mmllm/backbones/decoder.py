@@ -109,7 +109,11 @@ class CompactDecoder:
 
     @classmethod
     def open(
-        cls, folder: Path, adapter: Path | None = None, device: str = "cpu", precision: Any = "int8",
+        cls,
+        folder: Path,
+        adapter: Path | None = None,
+        device: str = "cpu",
+        precision: Any = "int8",
         cache_dir: Path | None = None,
     ) -> CompactDecoder:
         """`folder` as transformers saves it, `adapter` as peft does. `cache_dir` keeps the packed weights."""

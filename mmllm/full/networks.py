@@ -1,7 +1,7 @@
 """The networks of the full generators: built from their published sizes, or opened from a pipeline's folder.
 
-    networks = built("stable-diffusion-1.5", narrow=False, setting)     # under torch.device("meta"): counts
-    networks = opened("stable-diffusion-1.5", folder, setting)
+networks = built("stable-diffusion-1.5", narrow=False, setting)     # under torch.device("meta"): counts
+networks = opened("stable-diffusion-1.5", folder, setting)
 """
 
 from __future__ import annotations

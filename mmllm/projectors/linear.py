@@ -1,7 +1,7 @@
 """Linear and MLP input projectors: each feature to the LLM's width, neighbours averaged down to `tokens` vectors.
 
-    LinearProjector(features=1024, hidden=4096, tokens=1)     # NExT-GPT: 4,198,400 parameters
-    MLPProjector(features=256, hidden=576, tokens=8)
+LinearProjector(features=1024, hidden=4096, tokens=1)     # NExT-GPT: 4,198,400 parameters
+MLPProjector(features=256, hidden=576, tokens=8)
 """
 
 from __future__ import annotations

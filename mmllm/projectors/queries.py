@@ -1,7 +1,7 @@
 """Input projectors with learnable queries: Q-Former (BLIP-2) and cross-attention resampler (Flamingo, Qwen-VL).
 
-    QFormer(features=256, hidden=576, tokens=8)       # self-attention over the queries, then over the features
-    Resampler(features=256, hidden=576, tokens=8)     # queries look at features and themselves at once
+QFormer(features=256, hidden=576, tokens=8)       # self-attention over the queries, then over the features
+Resampler(features=256, hidden=576, tokens=8)     # queries look at features and themselves at once
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ class QueryProjector(nn.Module):
 
     layer: type[nn.Module]
 
-    def __init__(
-        self, features: int, hidden: int, tokens: int, width: int = 256, layers: int = 2, heads: int = 4
-    ):
+    def __init__(self, features: int, hidden: int, tokens: int, width: int = 256, layers: int = 2, heads: int = 4):
         super().__init__()
         self.tokens = tokens
         self.enter = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, width))

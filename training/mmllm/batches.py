@@ -1,38 +1,48 @@
 """From dialogues to batches: layout, padding, features of what is seen, targets of what is made.
 
-    bank = MediaBank(model, items, device)
+    bank = MediaBank(model, items, device, folder)
     batch = make_batch(model, bank, talks, seed=step)
 
 Encoders and generators are frozen, so what they make of a file or a caption is computed once and kept
-(float16, in memory).
+(float16, in memory), and in `folder` for the next run: `bank.fill(…)` computes all of it beforehand.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...core.errors import InputError
-from ...mmllm.dialogue import Laid, Made, Turn
+from ...mmllm.dialogue import Laid, Made, Seen, Turn
 from ...mmllm.model import IGNORED, Batch, MultimodalLM
+from .instructions import bare_thing
 from .items import Item
 
 AT_ONCE = 64  # files or captions in one pass of a frozen part
-WORKERS = 8
+WORKERS = 4
+KEPT = ("features", "conditions")  # what is written to the folder
 
 
 class MediaBank:
-    """Features, latents and conditions of the training data, computed when first wanted."""
+    """Features, latents, conditions and words of the training data, computed when first wanted."""
 
-    def __init__(self, model: MultimodalLM, items: Iterable[Item], device: str | torch.device):
-        self.model = model
-        self.device = device
-        self.files = {i.id: i.file for i in items}
+    def __init__(
+        self, model: MultimodalLM, items: Iterable[Item], device: str | torch.device, folder: Path | None = None
+    ):
+        self.model, self.device, self.folder = model, device, folder
+        self.layout = model.layout()
+        items = list(items)
+        self.files = {i.id: i.file for i in items if i.file is not None}
         self._kept: dict[tuple[str, str], dict[str, Tensor]] = {}
+        self._laid: dict[tuple[tuple[Turn, ...], bool], Laid] = {}
+        self._spelled, self.table = self._words([i for i in items if i.file is not None])
 
     def features(self, modality: str, keys: Sequence[str]) -> Tensor:
         """(n, t, width) of files, by id."""
@@ -49,6 +59,44 @@ class MediaBank:
         """(n, tokens, width) of captions: the targets of alignment."""
         return self._all("conditions", modality, captions, self.model.generators[modality].text_condition)
 
+    def spelled(self, keys: Sequence[str]) -> Tensor:
+        """(n, tokens): the words of files' captions, as rows of `table`; a line's end behind the last."""
+        return torch.stack([self._spelled[k] for k in keys]).to(self.device)
+
+    def lay(self, turns: Sequence[Turn], answer: bool = False) -> Laid:
+        """A dialogue as ids, once."""
+        key = (tuple(turns), answer)
+        if key not in self._laid:
+            self._laid[key] = self.layout.lay(turns, answer)
+        return self._laid[key]
+
+    def keys(self, modality: str) -> list[str]:
+        """Ids of all files of a modality whose features are known."""
+        return list(self._kept.get(("features", modality), ()))
+
+    def fill(self, talks: Iterable[Sequence[Turn]], say: Callable[[str], None]) -> None:
+        """Computes all features and conditions that these dialogues want, and keeps them in the folder."""
+        seen: dict[str, dict[str, None]] = {}
+        made: dict[str, dict[str, None]] = {}
+        for turns in talks:
+            for piece in (p for t in turns for p in t.pieces):
+                if isinstance(piece, Seen):
+                    seen.setdefault(piece.modality, {})[piece.key] = None
+                elif isinstance(piece, Made):
+                    if piece.caption:
+                        made.setdefault(piece.modality, {})[piece.caption] = None
+                    if piece.key:
+                        seen.setdefault(piece.modality, {})[piece.key] = None
+        for what, wanted, get in (("features", seen, self.features), ("conditions", made, self.conditions)):
+            for modality, keys in wanted.items():
+                self._read(what, modality)
+                before = len(self._kept.setdefault((what, modality), {}))
+                for start in range(0, len(keys), AT_ONCE):
+                    get(modality, list(keys)[start : start + AT_ONCE])
+                if len(self._kept[what, modality]) > before:
+                    say(f"{what} of {len(keys)} {modality} items")
+                    self._write(what, modality)
+
     def _all(self, what: str, modality: str, keys: Sequence[str], make: Callable[[Sequence[str]], Tensor]) -> Tensor:
         kept = self._kept.setdefault((what, modality), {})
         missing = [k for k in dict.fromkeys(keys) if k not in kept]
@@ -61,42 +109,107 @@ class MediaBank:
 
     def _files(self, keys: Sequence[str], prepare: Any, network: Any) -> Tensor:
         if unknown := [k for k in keys if k not in self.files]:
-            raise InputError(f"The dialogues name '{unknown[0]}', which the manifest does not have.")
+            raise InputError(f"The dialogues name '{unknown[0]}', of which the manifest has no file.")
         with ThreadPoolExecutor(WORKERS) as pool:
             items = list(pool.map(prepare, [self.files[k] for k in keys]))
         made: Tensor = network(torch.stack(items).to(self.device))
         return made
 
+    def _words(self, items: Sequence[Item]) -> tuple[dict[str, Tensor], Tensor]:
+        """Captions of files as rows of a table of the backbone's own vectors, and that table."""
+        words = self.layout.words
+        filler = words.plain("\n")[0]
+        ids = {}
+        for item in items:
+            count = self.layout.tokens.get(item.modality)
+            if count:
+                ids[item.id] = (words.plain(f" {bare_thing(item.caption)}") + [filler] * count)[:count]
+        known = sorted({filler, *(i for row in ids.values() for i in row)})
+        row_of = {i: n for n, i in enumerate(known)}
+        with torch.no_grad():
+            table = self.model.backbone.embed(torch.tensor(known, device=self.device)).float().detach()
+        return {k: torch.tensor([row_of[i] for i in row]) for k, row in ids.items()}, table
+
+    def _file(self, what: str, modality: str) -> Path | None:
+        part: Any = self.model.encoders if what == "features" else self.model.generators
+        mark = getattr(part[modality], "condition_print", part[modality].fingerprint)
+        name = f"{what}-{modality}-{hashlib.sha256(str(mark).encode()).hexdigest()[:12]}.safetensors"
+        return self.folder / name if self.folder is not None else None
+
+    def _write(self, what: str, modality: str) -> None:
+        from safetensors.torch import save_file
+
+        file, kept = self._file(what, modality), self._kept[what, modality]
+        if file is None or what not in KEPT:
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        save_file({"values": torch.stack(list(kept.values()))}, part, {"keys": json.dumps(list(kept))})
+        part.replace(file)
+
+    def _read(self, what: str, modality: str) -> None:
+        from safetensors import safe_open
+
+        file = self._file(what, modality)
+        if file is None or not file.exists() or self._kept.get((what, modality)):
+            return
+        with safe_open(file, "pt") as opened:
+            keys = json.loads(opened.metadata()["keys"])
+            self._kept[what, modality] = dict(zip(keys, opened.get_tensor("values"), strict=True))
+
 
 def make_batch(
-    model: MultimodalLM, bank: MediaBank, talks: Sequence[Sequence[Turn]], *, seed: int = 0, denoise: bool = True,
-    targets: bool = True, last_only: bool = False,
+    model: MultimodalLM,
+    bank: MediaBank,
+    talks: Sequence[Sequence[Turn]],
+    *,
+    seed: int = 0,
+    denoise: bool = True,
+    targets: bool = True,
+    last_only: bool = False,
+    text: bool = True,
+    spell: bool = False,
 ) -> Batch:
     """Dialogues as one padded batch. `targets` off leaves out what only alignment needs; `last_only` puts loss
-    on the last turn alone (preference)."""
-    layout = model.layout()
-    laid = [layout.lay(turns) for turns in talks]
-    if last_only:
-        for one, turns in zip(laid, talks, strict=True):
-            _only_last(one, len(layout.lay(turns[:-1], answer=True).ids))
+    on the last turn alone (preference); `text` off leaves the loss on words out; `spell` puts one on content."""
+    laid = [bank.lay(turns) for turns in talks]
     width = max(len(one.ids) for one in laid)
-    ids = torch.full((len(laid), width), layout.stop)
+    ids = torch.full((len(laid), width), bank.layout.stop)
     labels = torch.full((len(laid), width), IGNORED)
     mask = torch.zeros(len(laid), width, dtype=torch.long)
-    for row, one in enumerate(laid):
-        here = torch.tensor(one.ids)
+    for row, (one, turns) in enumerate(zip(laid, talks, strict=True)):
+        here, learn = torch.tensor(one.ids), torch.tensor(one.learn)
+        if last_only:
+            learn[: len(bank.lay(turns[:-1], answer=True).ids)] = False
         ids[row, : len(here)] = here
         mask[row, : len(here)] = 1
-        labels[row, : len(here)] = torch.where(torch.tensor(one.learn), here, torch.tensor(IGNORED))
+        labels[row, : len(here)] = torch.where(learn, here, torch.tensor(IGNORED))
     device = bank.device
-    batch = Batch(ids.to(device), labels.to(device), mask.to(device), seed=seed)
-    _seen(batch, bank, laid)
+    batch = Batch(ids.to(device), labels.to(device), mask.to(device), seed=seed, text=text)
+    _seen(batch, bank, laid, spell)
     if targets:
         _made(batch, bank, laid, denoise)
     return batch
 
 
-def _seen(batch: Batch, bank: MediaBank, laid: Sequence[Laid]) -> None:
+def content_batch(bank: MediaBank, keys: dict[str, Sequence[str]]) -> Batch:
+    """Files alone with the words of their captions: what input projectors learn from without the backbone."""
+    nothing = torch.zeros(0, dtype=torch.long, device=bank.device)
+    batch = Batch(nothing, nothing, nothing, table=bank.table)
+    for modality, some in keys.items():
+        batch.seen[modality] = (bank.features(modality, some), nothing)
+        batch.spelled[modality] = bank.spelled(some)
+    return batch
+
+
+def length_of(turns: Sequence[Turn], tokens: int = 10) -> int:
+    """About how long a dialogue is, without laying it out: what batches are sorted by."""
+    return sum(
+        len(p) // 4 + 1 if isinstance(p, str) else tokens for turn in turns for p in turn.pieces
+    ) + 6 * len(turns)  # fmt: skip
+
+
+def _seen(batch: Batch, bank: MediaBank, laid: Sequence[Laid], spell: bool) -> None:
     """Features of everything that is spliced in, by modality."""
     found: dict[str, list[tuple[str, list[int]]]] = {}
     for row, one in enumerate(laid):
@@ -104,22 +217,22 @@ def _seen(batch: Batch, bank: MediaBank, laid: Sequence[Laid]) -> None:
             found.setdefault(seen.modality, []).append((seen.key, [row, place]))
     for modality, some in found.items():
         places = torch.tensor([p for _, p in some], device=bank.device)
-        batch.seen[modality] = (bank.features(modality, [k for k, _ in some]), places)
+        keys = [k for k, _ in some]
+        batch.seen[modality] = (bank.features(modality, keys), places)
+        if spell:
+            batch.spelled[modality], batch.table = bank.spelled(keys), bank.table
 
 
 def _made(batch: Batch, bank: MediaBank, laid: Sequence[Laid], denoise: bool) -> None:
-    """Targets of every signal run whose caption is known, by modality; latents where all have files."""
+    """Targets of every signal run whose caption is known, by modality; those of which there are files come first."""
     found: dict[str, list[tuple[Made, list[int]]]] = {}
     for row, one in enumerate(laid):
         for place, made in one.made:
             if made.caption:
                 found.setdefault(made.modality, []).append((made, [row, place]))
     for modality, some in found.items():
+        some.sort(key=lambda one: not one[0].key)
         batch.made[modality] = torch.tensor([p for _, p in some], device=bank.device)
         batch.conditions[modality] = bank.conditions(modality, [m.caption for m, _ in some])
-        keys = [m.key for m, _ in some]
-        batch.latents[modality] = bank.latents(modality, keys) if denoise and all(keys) else None
-
-
-def _only_last(laid: Laid, begins: int) -> None:
-    laid.learn[:begins] = [False] * begins
+        keys = [m.key for m, _ in some if m.key]
+        batch.latents[modality] = bank.latents(modality, keys) if denoise and keys else None

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -56,6 +57,12 @@ def phrases() -> dict[str, Any]:
     return tomllib.loads((resources.files(__package__) / "phrases.toml").read_text(encoding="utf-8"))
 
 
+@cache
+def voices() -> dict[str, str]:
+    """Names of things that can be seen, and the names of the sounds that they make."""
+    return tomllib.loads((resources.files(__package__) / "links.toml").read_text(encoding="utf-8"))
+
+
 def read(file: Path) -> list[Talk]:
     """Dialogues out of a file of JSON lines."""
     try:
@@ -72,7 +79,11 @@ def write(talks: Iterable[Talk], file: Path) -> None:
 
 
 def build(
-    items: Sequence[Item], split: str, count: int, seed: int = 0, chat: Callable[[str], str] | None = None,
+    items: Sequence[Item],
+    split: str,
+    count: int,
+    seed: int = 0,
+    chat: Callable[[str], str] | None = None,
     kinds: Sequence[str] | None = None,
 ) -> list[Talk]:
     """`count` dialogues over the items of a split. `chat` answers plain questions; without it they are left out."""
@@ -85,17 +96,22 @@ def build(
 
 
 class Bank:
-    """Items by modality and concept, and one method for each kind of dialogue."""
+    """Items by modality and concept, and one method for each kind of dialogue.
+
+    What is shown has a file; what is asked for needs a caption alone. Each thing comes as often as the others,
+    however many items it has.
+    """
 
     def __init__(self, items: Sequence[Item], chance: random.Random, chat: Callable[[str], str] | None = None):
         self.items = list(items)
         self.random = chance
         self.chat = chat
-        self.by_modality: dict[str, list[Item]] = defaultdict(list)
-        self.by_concept: dict[tuple[str, str], list[Item]] = defaultdict(list)
+        self.shown_items: dict[str, dict[str, list[Item]]] = defaultdict(lambda: defaultdict(list))
+        self.asked_items: dict[str, dict[str, list[Item]]] = defaultdict(lambda: defaultdict(list))
         for item in items:
-            self.by_modality[item.modality].append(item)
-            self.by_concept[item.modality, item.concept.lower()].append(item)
+            self.asked_items[item.modality][item.concept.lower()].append(item)
+            if item.file is not None:
+                self.shown_items[item.modality][item.concept.lower()].append(item)
         self._answers: dict[str, str] = {}
         self.links = self._links()
 
@@ -106,32 +122,36 @@ class Bank:
         if kind == "turn":
             return bool(self.links)
         if kind == "both":
-            return len(self.by_modality["image"]) > 1
+            return sum(map(len, self.shown_items["image"].values())) > 1
+        if kind in ("tell", "talk"):
+            return bool(self.modalities(self.shown_items))
         return bool(self.items)
 
     def make(self) -> tuple[Turn, ...]:
         """Text in, one file out."""
-        item = self.any()
-        ask = self.say(phrases()["make"][item.modality]["asks"], item)
-        return (_user(ask), self.given(item))
+        return self._make_of(self.asked())
 
     def tell(self) -> tuple[Turn, ...]:
         """One file in, words out."""
-        item = self.any()
-        words = phrases()["tell"][item.modality]
-        return (self.shown(item, self.say(words["asks"], item)), _says(_sentence(self.say(words["answers"], item))))
+        return self._tell_of(self.seen())
 
     def turn(self) -> tuple[Turn, ...]:
-        """One file in, a file of the same concept out, in this or another modality."""
-        here, there = self.random.choice(self.links)
-        first = self.random.choice(self.by_concept[here])
-        second = self.random.choice(self.by_concept[there])
-        ask = self.say(phrases()["turn"][f"{first.modality}-{second.modality}"]["asks"], second)
+        """One file in, a file of the same thing out, in this or another modality."""
+        pair = self.random.choice(sorted(self.links))
+        here, there = self.random.choice(self.links[pair])
+        first = self.random.choice(self.shown_items[here[0]][here[1]])
+        if "audio" in pair and pair != ("audio", "audio"):
+            second = self.plainest(there)
+        elif pair[0] == pair[1] or pair == ("image", "video"):
+            second = replace(first, modality=pair[1], id="", file=None)  # as it is, whatever its colour
+        else:
+            second = self.plainest(there)
+        ask = self.polite(self.random.choice(phrases()["turn"]["-".join(pair)]["asks"]))
         return (self.shown(first, ask), self.given(second))
 
     def both(self) -> tuple[Turn, ...]:
         """Two pictures in, words about both out."""
-        one, two = self.random.sample(self.by_modality["image"], 2)
+        one, two = self.seen("image"), self.seen("image")
         words = phrases()["both"]
         answer = self.random.choice(words["answers"]).format(one=one.caption, two=two.caption)
         ask = self.random.choice(words["asks"])
@@ -143,12 +163,12 @@ class Bank:
     def two(self) -> tuple[Turn, ...]:
         """Two files out."""
         words = phrases()["both"]
-        if self.by_modality["audio"] and self.by_modality["image"] and self.random.random() < 0.5:
-            one, two = self.random.choice(self.by_modality["image"]), self.random.choice(self.by_modality["audio"])
+        if self.asked_items["audio"] and self.asked_items["image"] and self.random.random() < 0.5:
+            one, two = self.asked("image"), self.asked("audio")
             ask = self.random.choice(words["media"])
         else:
-            modality = "image" if self.by_modality["image"] else self.any().modality
-            one, two = (self.random.choice(self.by_modality[modality]) for _ in range(2))
+            modality = "image" if self.asked_items["image"] else self.asked().modality
+            one, two = self.asked(modality), self.asked(modality)
             ask = self.random.choice(words["draw"])
         text = [w.format(one=one.caption, two=two.caption) for w in words["drawn"]]
         pieces = (text[0], _made(one), " " + text[1], _made(two))
@@ -156,14 +176,14 @@ class Bank:
 
     def talk(self) -> tuple[Turn, ...]:
         """Several turns: media of an earlier one, or a request that makes sense only after it."""
-        first = self.any()
+        first = self.seen()
         opening = self.random.choice([self._make_of, self._tell_of])(first)
         form = self.random.choice(["again", "what", "other"])
         if form == "what":
             ask = self.random.choice(phrases()["again"]["what"])
             answer = _sentence(self.say(phrases()["tell"][first.modality]["answers"], first))
             return (*opening, _user(ask), _says(answer))
-        second = self.random.choice(self.by_modality[first.modality]) if form == "again" else self.any()
+        second = self.asked(first.modality) if form == "again" else self.asked()
         if form == "again" and any(isinstance(p, Made) for p in opening[-1].pieces):
             asks = phrases()["again"][second.modality]
         else:
@@ -172,7 +192,7 @@ class Bank:
 
     def no_media(self) -> tuple[Turn, ...]:
         """Words about pictures and sounds that want neither."""
-        concept = self.any().concept
+        concept = self.asked().concept
         ask, answer = self.random.choice(phrases()["plain"]["no_media"])
         letters = sum(c.isalpha() for c in concept)
         return (_user(ask.format(concept=concept)), _says(answer.format(concept=concept, letters=letters)))
@@ -185,14 +205,38 @@ class Bank:
             self._answers[question] = self.chat(question).strip() or "I do not know."
         return (_user(question), _says(self._answers[question]))
 
-    def any(self) -> Item:
-        """An item, each modality as often as the others."""
-        modality = self.random.choice(sorted(m for m, found in self.by_modality.items() if found))
-        return self.random.choice(self.by_modality[modality])
+    def modalities(self, items: Mapping[str, Mapping[str, Sequence[Item]]]) -> list[str]:
+        """Those of which there are items."""
+        return sorted(m for m, found in items.items() if found)
+
+    def seen(self, modality: str | None = None) -> Item:
+        """An item with a file, each modality as often as the others."""
+        return self._some(self.shown_items[modality or self.random.choice(self.modalities(self.shown_items))])
+
+    def asked(self, modality: str | None = None) -> Item:
+        """Something to ask for, called by any of its captions; each modality as often as the others."""
+        item = self._some(self.asked_items[modality or self.random.choice(self.modalities(self.asked_items))])
+        return replace(item, caption=bare(self.random.choice(item.captions)))
+
+    def _some(self, items: Mapping[str, Sequence[Item]]) -> Item:
+        return self.random.choice(items[self.random.choice(list(items))])
+
+    def plainest(self, key: tuple[str, str]) -> Item:
+        """The item of a modality and concept with the shortest caption."""
+        return min(self.shown_items[key[0]][key[1]], key=lambda i: (len(i.caption), i.id))
 
     def say(self, bank: Sequence[str], item: Item) -> str:
         """A phrase with the item's words in it."""
         return self.random.choice(bank).format(caption=item.caption, concept=item.concept)
+
+    def polite(self, ask: str) -> str:
+        """Sometimes with words around it, sometimes without its capital."""
+        chance, words = self.random.random(), phrases()["polite"]
+        if chance < 0.1:
+            return self.random.choice(words["before"]) + ask
+        if chance < 0.2:
+            return ask.rstrip(".!?") + self.random.choice(words["after"])
+        return ask[:1].lower() + ask[1:] if chance < 0.35 else ask[:1].upper() + ask[1:] if chance < 0.5 else ask
 
     def shown(self, item: Item, text: str) -> Turn:
         """A user's turn with a file before or behind the words."""
@@ -204,20 +248,37 @@ class Bank:
         return Turn("assistant", (self.say(phrases()["make"][item.modality]["answers"], item), _made(item)))
 
     def _make_of(self, item: Item) -> tuple[Turn, ...]:
-        return (_user(self.say(phrases()["make"][item.modality]["asks"], item)), self.given(item))
+        return (_user(self.polite(self.say(phrases()["make"][item.modality]["asks"], item))), self.given(item))
 
     def _tell_of(self, item: Item) -> tuple[Turn, ...]:
         words = phrases()["tell"][item.modality]
-        return (self.shown(item, self.say(words["asks"], item)), _says(_sentence(self.say(words["answers"], item))))
+        ask = self.polite(self.say(words["asks"], item))
+        return (self.shown(item, ask), _says(_sentence(self.say(words["answers"], item))))
 
-    def _links(self) -> list[tuple[tuple[str, str], tuple[str, str]]]:
-        """Pairs of (modality, concept) that mean the same thing."""
-        known = phrases()["turn"]
-        concepts = sorted(self.by_concept)
-        return [
-            (a, b) for a in concepts for b in ((m, a[1]) for m in self.by_modality)
-            if b in self.by_concept and f"{a[0]}-{b[0]}" in known and (a != b or len(self.by_concept[a]) > 1)
-        ]  # fmt: skip
+    def _links(self) -> dict[tuple[str, str], list[tuple[tuple[str, str], tuple[str, str]]]]:
+        """By two modalities, the (modality, concept) of one and of the other that are the same thing."""
+        heard: dict[str, list[str]] = defaultdict(list)  # what a voice belongs to
+        for name, voice in voices().items():
+            heard[voice].append(name)
+        found: dict[tuple[str, str], list[tuple[tuple[str, str], tuple[str, str]]]] = defaultdict(list)
+        for modality, concept in sorted((m, c) for m, own in self.shown_items.items() for c in own):
+            alike = {concept, voices().get(concept, concept), *heard.get(concept, ())}
+            for other in self.modalities(self.shown_items):
+                if f"{modality}-{other}" in phrases()["turn"]:
+                    found[modality, other] += [
+                        ((modality, concept), (other, c)) for c in sorted(alike) if c in self.shown_items[other]
+                    ]
+        return {pair: some for pair, some in found.items() if some}
+
+
+def bare(caption: str) -> str:
+    """ "the sound of a violin" as it is asked for in a phrase that says already that it is a sound."""
+    return caption.removeprefix("the sound of ").removeprefix("sound of ")
+
+
+def bare_thing(caption: str) -> str:
+    """Without an article in front."""
+    return re.sub(r"^(an?|the) ", "", caption)
 
 
 def _user(text: str) -> Turn:
@@ -229,7 +290,7 @@ def _says(text: str) -> Turn:
 
 
 def _made(item: Item) -> Made:
-    return Made(item.modality, item.caption, item.id)
+    return Made(item.modality, item.caption, item.id if item.file is not None else "")
 
 
 def _sentence(text: str) -> str:

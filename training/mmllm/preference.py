@@ -63,7 +63,7 @@ def build_pairs(
 
 def _worse(bank: Bank, chosen: Turn) -> tuple[str, Turn]:
     """What is wrong, and the worse answer."""
-    other = bank.any()
+    other = bank.asked()
     made = [p for p in chosen.pieces if isinstance(p, Made)]
     if not made:
         if bank.random.random() < 0.5:

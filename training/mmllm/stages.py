@@ -1,14 +1,19 @@
 """The stages: what each trains, on which dialogues, with which weights of the losses.
 
-| stage      | trains                                         | dialogues             | losses               |
-|------------|------------------------------------------------|-----------------------|----------------------|
-| 1          | input projectors                               | one file, its caption | text                 |
-| 2          | output projectors, signal rows                 | a request, one file   | text, align, denoise |
-| 3          | LoRA, signal rows, input and output projectors | all of them           | text, align, denoise |
-| repeat     | output projectors                              | all that make files   | align, denoise       |
-| preference | LoRA                                           | pairs                 | DPO, text, align     |
+| stage      | trains                                         | dialogues             | losses                       |
+|------------|------------------------------------------------|-----------------------|------------------------------|
+| 1          | input projectors                               | one file, its caption | text, spell                  |
+| 2          | output projectors, signal rows                 | a request, one file   | text, align, decide, denoise |
+| 3          | LoRA, signal rows, input and output projectors | all of them           | all of these                 |
+| repeat     | output projectors                              | all that make files   | align, decide, denoise       |
+| preference | LoRA                                           | pairs                 | DPO, text, align, decide     |
 
-(text and alignment of the preference stage: those of the better answer.)
+(text, align and decide of the preference stage: those of the better answer.)
+
+`spell`: projected content lies near the vectors of its caption's words. The backbone is not run for it, so that
+stage 1 begins with a time of it alone (`alone`), and the text loss finishes what can then be read already.
+`decide`: what the generator reads off its condition (which thing, which colour) is what it reads off the text's.
+`replays`: after each step the output projectors learn so many times more from runs remembered (`replay.py`).
 
 The repeat leaves the signal rows alone: LoRA moved the hidden states that the output projectors
 read, and only these have to follow; rows trained on requests for media alone would answer everything with media.
@@ -23,12 +28,16 @@ from ...core.errors import UnknownName, nearest
 from ...mmllm.model import MultimodalLM
 
 PARTS = ("projectors", "rows", "lora", "output_projectors")
-RATES = {"projectors": 1e-3, "rows": 1e-3, "lora": 3e-4, "output_projectors": 4e-4}
+RATES = {"projectors": 1e-3, "rows": 1e-3, "lora": 5e-4, "output_projectors": 4e-4}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage. `kinds` are kinds of dialogues (None: all); `weights` of the losses by their first word."""
+    """One stage. `kinds` are kinds of dialogues (None: all); `weights` of the losses by their first word.
+
+    `share`: of a run's minutes, where these are what bounds it. `alone`: the first part of the stage, 0…1, in
+    which input projectors train on `spell` alone, with batches `wider` times as large. `most`: of the dialogues.
+    """
 
     name: str
     trains: tuple[str, ...]
@@ -36,6 +45,12 @@ class Stage:
     weights: Mapping[str, float]
     steps: int = 1000
     batch: int = 16
+    share: float = 0.2
+    alone: float = 0.0
+    wider: int = 4
+    replays: int = 0
+    remembers: int = 4096
+    most: int | None = None
     rates: Mapping[str, float] = field(default_factory=lambda: dict(RATES))
     warmup: float = 0.05
     clip: float = 1.0
@@ -47,16 +62,20 @@ class Stage:
         return replace(self, rates={k: v * rate for k, v in self.rates.items()})
 
 
-_ALL = {"text": 1.0, "align": 1.0, "denoise": 0.2}
+_MAKING = {"align": 1.0, "decide": 0.5, "denoise": 0.2}
+_ALL = {"text": 1.0, "spell": 0.1, **_MAKING}
 STAGES = {
     s.name: s
     for s in (
-        Stage("1", ("projectors",), ("tell",), {"text": 1.0}, steps=1500, batch=32),
-        Stage("2", ("rows", "output_projectors"), ("make",), _ALL, steps=3000, batch=32),
-        Stage("3", PARTS, None, _ALL, steps=4000, batch=24),
-        Stage("repeat", ("output_projectors",), ("make", "turn", "two", "talk"),
-              {"align": 1.0, "denoise": 0.2}, steps=1000, batch=32).scaled(0.5),
-        Stage("preference", ("lora",), None, {"dpo": 1.0, "text": 0.5, "align": 0.5}, steps=400, batch=8).scaled(0.1),
+        Stage("1", ("projectors",), ("tell", "both"), {"text": 1.0, "spell": 0.3}, steps=3000, batch=32, share=0.20,
+              alone=0.6),
+        Stage("2", ("rows", "output_projectors"), ("make",), {"text": 1.0, **_MAKING}, steps=3000, batch=32,
+              share=0.16, replays=2),
+        Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.44, replays=2),
+        Stage("repeat", ("output_projectors",), ("make", "turn", "two", "talk"), _MAKING, steps=1000, batch=48,
+              share=0.13, replays=6, remembers=16_384).scaled(0.7),
+        Stage("preference", ("lora",), None, {"dpo": 1.0, "text": 0.5, "align": 0.5, "decide": 0.2}, steps=400,
+              batch=8, share=0.07, most=400).scaled(0.1),
     )
 }  # fmt: skip
 ORDER = tuple(STAGES)

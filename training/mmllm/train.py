@@ -1,11 +1,12 @@
 """Runs the stages of the end-to-end model's training, each resumable, every loss logged apart.
 
-    anyloom train mmllm --recipe pocket --stage all --dialogues DIR --out OUT [--resume]
+    anyloom train mmllm --recipe pocket --stage all --dialogues DIR --out OUT [--minutes 45] [--resume]
     torchrun --nproc-per-node 2 -m anyloom.agent train mmllm …  # several GPUs, or accelerate launch
 
 `OUT/STAGE/` holds `log.jsonl`, `trainable.txt` (the exact list), `state.pt` (to go on after a kill) and
-`model/`, the checkpoint that the next stage begins from; `OUT/model` is the newest one as it ships.
-Dialogues are a function of seed, step and process, so that a resumed run sees the same sequence.
+`model/`, the checkpoint that the next stage begins from; `OUT/model` is the newest one as it ships; `OUT/bank`
+what frozen parts made of files and captions. Dialogues are a function of seed, step and process, so that a resumed
+run sees the same sequence. Dialogues of like length go together, so that little is padded.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from torch import Tensor
 from ...core.errors import InputError
 from ...mmllm import checkpoint
 from ...mmllm.model import MultimodalLM
-from .batches import MediaBank, make_batch
+from .batches import MediaBank, content_batch, length_of, make_batch
 from .instructions import Talk
 from .items import Item
 from .preference import Pair, dpo
+from .replay import Replay
 from .stages import ORDER, STAGES, Stage, part_of, set_trainable, stage
 
 Say = Callable[[str], None]
@@ -44,14 +46,18 @@ class Data:
 
 @dataclass(frozen=True)
 class Options:
-    """How a run goes. None leaves a stage's own number."""
+    """How a run goes. None leaves a stage's own number. `minutes`: of all stages together, each has its share;
+    without `steps` these alone bound a stage. `denoise` off leaves the generators' own loss out."""
 
     steps: int | None = None
+    minutes: float | None = None
+    denoise: bool = True
     batch: int | None = None
     rate: float = 1.0  # times a stage's own learning rates
     seed: int = 0
     resume: bool = False
     save_every: int = 200
+    save_seconds: float = 60.0
     log_every: int = 10
     bf16: bool = False
 
@@ -68,16 +74,17 @@ def run(model: MultimodalLM, data: Data, out: Path, stages: Sequence[str], optio
     )  # fmt: skip
     if not accelerator.is_main_process:
         say = _silent
+    bank = MediaBank(model, data.items, device, out / "bank")
+    _quick(model, options.bf16)
     for name in stages:
-        how = stage(name)
-        how = replace(how, steps=options.steps or how.steps, batch=options.batch or how.batch).scaled(options.rate)
+        how = _adapted(stage(name), options)
         _begin_from(model, out, name, say)
         done = out / name / "model"
         if options.resume and (done / "manifest.json").exists():
             checkpoint.load(model, done)
             say(f"stage {name}: done before")
             continue
-        Training(model, data, out / name, how, options, accelerator, say).run()
+        Training(model, data, out / name, how, options, accelerator, say, bank).run()
         if accelerator.is_main_process:
             before = ORDER[: ORDER.index(name)]
             checkpoint.save(model, done, [s for s in before if (out / s / "model").exists()] + [name])
@@ -86,6 +93,25 @@ def run(model: MultimodalLM, data: Data, out: Path, stages: Sequence[str], optio
         made = [str(s) for s in checkpoint.read_manifest(out / stages[-1] / "model")["stages"]]
         checkpoint.save(model, out / "model", made, half=True)
     return out / "model"
+
+
+def _adapted(how: Stage, options: Options) -> Stage:
+    """A stage as the options want it."""
+    endless = 10**9 if options.minutes is not None else how.steps
+    weights = {k: v for k, v in how.weights.items() if options.denoise or k != "denoise"}
+    steps = options.steps or endless
+    return replace(how, steps=steps, batch=options.batch or how.batch, weights=weights).scaled(options.rate)
+
+
+def _quick(model: MultimodalLM, bf16: bool) -> None:
+    """What costs time for nothing: attention's fused kernel (its backward pass takes five times as long as plain
+    products do for sequences this short, on a CPU), and with autocast the adapters' own casts."""
+    lm = getattr(model.backbone, "lm", None)
+    if lm is not None and model.rows.rows.device.type == "cpu":
+        lm.set_attn_implementation("eager")
+    for module in model.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = not bf16  # type: ignore[assignment]  # peft's own switch
 
 
 def _begin_from(model: MultimodalLM, out: Path, name: str, say: Say) -> None:
@@ -103,8 +129,9 @@ class Training:
     """One stage. `run` goes to its end; after a kill, `run` with `resume` goes on from the last state."""
 
     def __init__(
-        self, model: MultimodalLM, data: Data, out: Path, how: Stage, options: Options, accelerator: Any, say: Say
-    ):
+        self, model: MultimodalLM, data: Data, out: Path, how: Stage, options: Options, accelerator: Any, say: Say,
+        bank: MediaBank | None = None,
+    ):  # fmt: skip
         self.model, self.data, self.out, self.how, self.options = model, data, out, how, options
         self.accelerator, self.say = accelerator, say
         out.mkdir(parents=True, exist_ok=True)
@@ -112,37 +139,68 @@ class Training:
         (out / "trainable.txt").write_text("\n".join(self.names) + "\n")
         self.deltas = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self._groups(), betas=(0.9, 0.95), weight_decay=how.decay)
-        self.bank = MediaBank(model, data.items, accelerator.device)
+        self.bank = bank or MediaBank(model, data.items, accelerator.device)
+        self.memory = Replay(how.remembers)
         self.touched: set[str] = set()
+        self._order: tuple[int, list[int]] = (-1, [])
+        self.spent = 0.0
         self.step = self._restore() if options.resume else 0
         self.net, self.optimizer = accelerator.prepare(model, self.optimizer)
         self.rows = self._rows()
+        self.bank.fill(self._talks(), say)
+        self._started = time.monotonic()
         self.before = self._reference() if how.name == "preference" else []
 
     def run(self) -> None:
         """All steps that are left."""
-        started = time.time()
+        self._started = saved = time.monotonic()
         if not self.options.resume:
             (self.out / "log.jsonl").unlink(missing_ok=True)
         self.net.train()
-        while self.step < self.how.steps:
+        while self.progress() < 1:
             losses = self.update()
             self.step += 1
-            self._log(losses, time.time() - started)
-            if self.step % self.options.save_every == 0 and self.step < self.how.steps:
+            self._log(losses, self.seconds)
+            due = self.step % self.options.save_every == 0 or time.monotonic() - saved > self.options.save_seconds
+            if due and self.progress() < 1:
                 self._save()
+                saved = time.monotonic()
         untouched = sorted(set(self.names) - self.touched)
-        if untouched and self.how.steps >= 20:
+        if untouched and self.step >= 20:
             raise RuntimeError(f"Stage {self.how.name} never trained {len(untouched)} parameters: {untouched[:3]}.")
         (self.out / "state.pt").unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
+        self.accelerator.unwrap_model(self.net, keep_fp32_wrapper=False)
+
+    @property
+    def seconds(self) -> float:
+        """Of this stage, earlier runs counted in."""
+        return self.spent + time.monotonic() - self._started
+
+    def progress(self) -> float:
+        """How far on, 0…1: by steps or by the stage's share of the minutes, whichever is further."""
+        part = self.step / self.how.steps
+        if self.options.minutes is not None:
+            part = max(part, self.seconds / (60 * self.options.minutes * self.how.share))
+        return min(1.0, part)
 
     def update(self) -> dict[str, float]:
         """One step; the losses, each on its own."""
-        rate = self._rate()
+        progress = self.progress()
+        rate = self._rate(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = group["own_rate"] * rate
-        losses = self._preference() if self.how.name == "preference" else self._supervised()
+        if progress < self.how.alone:
+            losses = self._content()
+        else:
+            losses = self._preference() if self.how.name == "preference" else self._supervised()
+        total, norm = self._learn(losses)
+        for n in range(self.how.replays):
+            self._learn(self.memory.losses(self.model, self._replayed, self._seed() * 64 + n))
+        return {"total": total, "norm": norm, "rate": rate, **{n: float(v.detach()) for n, v in losses.items()}}
+
+    def _learn(self, losses: dict[str, Tensor]) -> tuple[float, float]:
+        """One update; the total loss and the gradient's norm."""
         total = self._total(losses)
         if not torch.isfinite(total):
             raise RuntimeError(f"The loss of step {self.step} of stage {self.how.name} is {float(total)}.")
@@ -151,13 +209,35 @@ class Training:
         norm = self.accelerator.clip_grad_norm_(list(self.deltas.values()), self.how.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return {"total": float(total.detach()), "norm": float(norm), "rate": rate,
-                **{n: float(v.detach()) for n, v in losses.items()}}  # fmt: skip
+        return float(total.detach()), float(norm)
+
+    @property
+    def _replayed(self) -> int:
+        return 8 * self.how.batch
+
+    def _content(self) -> dict[str, Tensor]:
+        """Input projectors against the words of captions; the backbone rests."""
+        wide = self.how.batch * self.how.wider
+        chance = torch.Generator().manual_seed(self._seed())
+        keys: dict[str, Sequence[str]] = {}
+        for modality in self.model.projectors:
+            known = self.bank.keys(modality)
+            if known:
+                keys[modality] = [known[i] for i in torch.randint(len(known), (wide,), generator=chance).tolist()]
+        with self.accelerator.autocast():
+            return self.model.spelling(content_batch(self.bank, keys))
 
     def _supervised(self) -> dict[str, Tensor]:
         talks = [self.rows[i].turns for i in self._picks(len(self.rows))]
-        denoise = bool(self.how.weights.get("denoise"))
-        return self.net(make_batch(self.model, self.bank, talks, seed=self._seed(), denoise=denoise))
+        weights = self.how.weights
+        batch = make_batch(
+            self.model, self.bank, talks, seed=self._seed(), denoise=bool(weights.get("denoise")),
+            text=bool(weights.get("text")), spell=bool(weights.get("spell")),
+        )  # fmt: skip
+        losses: dict[str, Tensor] = self.net(batch)
+        if self.how.replays:
+            self.memory.keep(batch)
+        return losses
 
     def _preference(self) -> dict[str, Tensor]:
         picks = list(self._picks(len(self.rows)))
@@ -172,12 +252,12 @@ class Training:
 
     def _total(self, losses: dict[str, Tensor]) -> Tensor:
         """Weighted by kind; the modalities of a kind are averaged, so that one more of them changes no balance."""
-        total = losses["text"] * 0.0
+        parts = []
         for kind, weight in self.how.weights.items():
             some = [v for n, v in losses.items() if n.partition("_")[0] == kind]
             if some and weight:
-                total = total + weight * torch.stack(some).mean()
-        return total
+                parts.append(weight * torch.stack(some).mean())
+        return torch.stack(parts).sum()
 
     def _rows(self) -> Sequence[Any]:
         """What this stage's dialogues are."""
@@ -188,25 +268,41 @@ class Training:
         if not rows:
             wanted = "pairs" if self.how.name == "preference" else f"dialogues of the kinds {self.how.kinds}"
             raise InputError(f"Stage {self.how.name} has no {wanted}; make them with `anyloom train mmllm-data`.")
-        return rows
+        return rows[: self.how.most]
+
+    def _talks(self) -> list[tuple[Any, ...]]:
+        """Everything that will be read."""
+        if self.how.name == "preference":
+            return [(*p.turns, answer) for p in self.rows for answer in (p.chosen, p.rejected)]
+        return [t.turns for t in self.rows]
 
     def _picks(self, count: int) -> Iterator[int]:
         """Which dialogues this process takes at this step: every epoch in an order of its own."""
         size, world, rank = self.how.batch, self.accelerator.num_processes, self.accelerator.process_index
         for n in range(size):
             at = (self.step * world + rank) * size + n
-            random = torch.Generator().manual_seed(1000 * self.options.seed + at // count)
-            yield int(_order(count, int(random.initial_seed()))[at % count])
+            yield self._epoch(1000 * self.options.seed + at // count)[at % count]
+
+    def _epoch(self, seed: int) -> list[int]:
+        """An order of all dialogues, kept until the next one: batches of like length, the batches mixed."""
+        if self._order[0] != seed:
+            self._order = (seed, _sorted(self._lengths(), self.how.batch, seed))
+        return self._order[1]
+
+    def _lengths(self) -> list[int]:
+        if self.how.name == "preference":
+            return [length_of((*p.turns, p.chosen)) for p in self.rows]
+        return [length_of(t.turns) for t in self.rows]
 
     def _seed(self) -> int:
         return (self.options.seed << 20) + self.step * self.accelerator.num_processes + self.accelerator.process_index
 
-    def _rate(self) -> float:
+    def _rate(self, progress: float) -> float:
         """Warm-up, then half a cosine to a twentieth."""
-        warm = max(1, int(self.how.steps * self.how.warmup))
-        if self.step < warm:
-            return (self.step + 1) / warm
-        along = (self.step - warm) / max(1, self.how.steps - warm)
+        warm = self.how.warmup
+        if progress < warm:
+            return max(progress / warm, 1 / (1 + warm * min(self.how.steps, 1000)))
+        along = (progress - warm) / (1 - warm)
         return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * along))
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -241,9 +337,9 @@ class Training:
         line |= {n: round(v, 5) for n, v in losses.items()}
         with (self.out / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
-        if self.step % self.options.log_every == 0 or self.step == self.how.steps:
+        if self.step % self.options.log_every == 0 or self.progress() >= 1:
             shown = "  ".join(f"{n} {v:.3f}" for n, v in losses.items() if n not in ("norm", "rate"))
-            self.say(f"stage {self.how.name}  {self.step}/{self.how.steps}  {shown}  {seconds:.0f} s")
+            self.say(f"stage {self.how.name}  {self.step}  {self.progress():.0%}  {shown}  {seconds:.0f} s")
 
     def _save(self) -> None:
         """Everything that a resumed run needs, written aside and renamed."""
@@ -251,8 +347,8 @@ class Training:
             return
         part = self.out / "state.part"
         deltas = {n: p.detach().cpu() for n, p in self.deltas.items()}
-        torch.save({"step": self.step, "deltas": deltas, "optimizer": self.optimizer.state_dict(),
-                    "touched": sorted(self.touched)}, part)  # fmt: skip
+        state = {"step": self.step, "seconds": self.seconds, "deltas": deltas, "touched": sorted(self.touched)}
+        torch.save({**state, "optimizer": self.optimizer.state_dict()}, part)
         part.replace(self.out / "state.pt")
 
     def _restore(self) -> int:
@@ -267,6 +363,7 @@ class Training:
                 self.deltas[name].copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
         self.touched = set(state["touched"])
+        self.spent = float(state["seconds"])
         self._cut_log(int(state["step"]))
         self.say(f"stage {self.how.name}: goes on from step {state['step']}")
         return int(state["step"])
@@ -279,16 +376,16 @@ class Training:
             file.write_text("".join(line + "\n" for line in lines))
 
 
-_ORDERS: dict[tuple[int, int], list[int]] = {}
-
-
-def _order(count: int, seed: int) -> list[int]:
-    """A permutation, kept for the epoch."""
-    if (count, seed) not in _ORDERS:
-        if len(_ORDERS) > 2:
-            _ORDERS.clear()
-        _ORDERS[count, seed] = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    return _ORDERS[count, seed]
+def _sorted(lengths: Sequence[int], size: int, seed: int) -> list[int]:
+    """A permutation in which batches of `size` have items of like length: sorted within stretches of 16 batches."""
+    chance = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(lengths), generator=chance).tolist()
+    batches = []
+    for at in range(0, len(order), 16 * size):
+        some = sorted(order[at : at + 16 * size], key=lambda i: lengths[i])
+        batches += [some[n : n + size] for n in range(0, len(some), size)]
+    mixed = torch.randperm(len(batches), generator=chance).tolist()
+    return [i for n in mixed for i in batches[n]]
 
 
 def _silent(text: str) -> None:

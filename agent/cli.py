@@ -10,7 +10,22 @@ import sys
 import click
 
 from ..core.errors import AnyloomError
-from .commands import ask, chat, eval_suite, inspect, mcp, plan, plugin, runs, serve, train, web, weights, worker
+from .commands import (
+    ask,
+    chat,
+    compare,
+    eval_suite,
+    inspect,
+    mcp,
+    plan,
+    plugin,
+    runs,
+    serve,
+    train,
+    web,
+    weights,
+    worker,
+)
 
 VERSION_FROM = "anyloom"
 
@@ -27,7 +42,7 @@ def cli() -> None:
     """
 
 
-for module in (ask, chat, web, serve, worker, mcp, plan, inspect, plugin, runs, weights, train, eval_suite):
+for module in (ask, compare, chat, web, serve, worker, mcp, plan, inspect, plugin, runs, weights, train, eval_suite):
     for command in module.COMMANDS:
         cli.add_command(command)
 

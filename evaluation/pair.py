@@ -7,19 +7,24 @@ for name, cells in lines(sides): …                             # for a termina
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.artifacts import Artifact
+from ..core.errors import AnyloomError
 from ..core.events import Emit, ignore
+from .bench import Bench, open_encoder
+from .judges import open_judges
 from .machine import machine
-from .measure import Asked, ask
+from .measure import CANNOT, Asked, ask
+from .meter import Meter, costs_of
 from .steps import SPEAKS, walk
 
 if TYPE_CHECKING:
+    from ..graphs.engine import Engine
     from ..graphs.state import Answer
-    from .bench import Bench
 
 KEPT = ("sha256", "media_type", "modality", "name", "size")
 
@@ -38,6 +43,28 @@ async def side(
     if mode in bench.cannot:
         return await side_of(bench, mode, Asked("cannot", bench.cannot[mode]), files, meaning)
     return await side_of(bench, mode, await ask(bench, text, files, mode, seed, "", emit), files, meaning)
+
+
+async def watched(
+    bench: Bench, mode: str, work: Awaitable[Answer], files: Sequence[Artifact], meaning: str
+) -> dict[str, Any]:
+    """The same of an answer that another door makes, such as the chat."""
+    answer, fault = None, None
+    with Meter() as meter:
+        try:
+            answer = await work
+        except AnyloomError as e:
+            fault = e
+    broken = [r.error for r in answer.results if not r.ok] if answer else []
+    reason = str(fault) if fault else next(iter(broken), "")
+    status = "cannot" if isinstance(fault, CANNOT) else "failed" if reason else "done"
+    return await side_of(bench, mode, Asked(status, reason, answer, costs_of(meter, answer)), files, meaning)
+
+
+def beside(engine: Engine) -> Bench:
+    """A bench over an engine that answers already; what measures is used where its weights are here."""
+    settings = dataclasses.replace(engine.settings, offline=True)
+    return Bench(engine, open_judges(settings), open_encoder(settings))
 
 
 async def side_of(bench: Bench, mode: str, asked: Asked, files: Sequence[Artifact], meaning: str) -> dict[str, Any]:

@@ -41,8 +41,10 @@ async def do_mode(talk: Talk, c: Command) -> None:
 
 
 async def do_compare(talk: Talk, c: Command) -> None:
-    """One request in every mode there is. The conversation goes on from the first answer."""
+    """One request in every mode there is, and what each took. The conversation goes on from the first answer."""
+    from ...evaluation.pair import beside, meaning_of, watched
     from ...graphs.engine import MODES, new_thread
+    from ..commands.compare import print_table
 
     if c.rest:
         request = await talk.request(c.rest, approve=False)
@@ -52,14 +54,25 @@ async def do_compare(talk: Talk, c: Command) -> None:
     else:
         raise InputError("Say what should be compared: /compare draw a blue heart")
     turns = [_turn(x) for x in talk.exchanges if x.answer]
-    for mode in MODES:
-        talk.console.rule(mode)
-        thread = talk.thread if mode == MODES[0] else new_thread()
-        asked = dataclasses.replace(request, mode=mode, approve=False)
+
+    async def answered(asked: Any, thread: str) -> Any:
         try:
             await talk.answer(asked, thread, () if thread == talk.thread else turns)
         except AnyloomError as e:  # the other mode may still answer
             talk.complain(e)
+            raise
+        return talk.exchanges[-1].answer
+
+    bench = beside(talk.agent.engine)
+    sides: list[dict[str, Any]] = []
+    about = await meaning_of(bench, request.text, request.attachments)
+    for mode in MODES:
+        talk.console.rule(mode)
+        thread = talk.thread if mode == MODES[0] else new_thread()
+        asked = dataclasses.replace(request, mode=mode, approve=False)
+        sides.append(await watched(bench, mode, answered(asked, thread), request.attachments, about))
+    talk.console.rule("compared")
+    print_table(talk.console, sides)
 
 
 def _turn(exchange: Any) -> dict[str, Any]:

@@ -66,7 +66,7 @@ async def _compare(
     try:
         files = await asyncio.to_thread(take_all, bench.store, attach, allow_urls=not settings.offline)
         about = meaning or await meaning_of(bench, text, files)
-        sides = []
+        sides: list[dict[str, Any]] = []
         with SideBySide(console, modes) as view:
             for mode in modes:
                 if sides:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from ..core.errors import InputError, WeightsError
 from ..pocket.captioner import read_tensors
@@ -47,7 +48,8 @@ def hear(options: Mapping[str, Any], setting: Setting) -> PocketEncoder:
 def draw(options: Mapping[str, Any], setting: Setting) -> PocketImage:
     """Factory of `generator.pocket-image`."""
     weights = _weights(setting)
-    made = PocketImage.open(_folder("image", options, weights), Features.open(weights.resolve(MINILM)))
+    folder = _folder("image", options, weights)
+    made: PocketImage = _shared(folder, lambda: PocketImage.open(folder, _features(weights)))
     return _told(made, made.reader)
 
 
@@ -61,8 +63,26 @@ def film(options: Mapping[str, Any], setting: Setting) -> PocketVideo:
 def play(options: Mapping[str, Any], setting: Setting) -> PocketAudio:
     """Factory of `generator.pocket-audio`."""
     weights = _weights(setting)
-    made = PocketAudio.open(_folder("audio", options, weights), Features.open(weights.resolve(MINILM)))
+    made = PocketAudio.open(_folder("audio", options, weights), _features(weights))
     return _told(made, made.reader)
+
+
+def _features(weights: ResolvesWeights) -> Features:
+    """The frozen text encoder, one for all generators."""
+    folder = weights.resolve(MINILM)
+    found: Features = _shared(folder, lambda: Features.open(folder))
+    return found
+
+
+_ALIVE: WeakValueDictionary[Path, Any] = WeakValueDictionary()
+
+
+def _shared(folder: Path, make: Callable[[], Any]) -> Any:
+    """What was made of this folder, as long as somebody holds it: clips are drawn by the same model as pictures."""
+    found = _ALIVE.get(folder.resolve())
+    if found is None:
+        found = _ALIVE[folder.resolve()] = make()
+    return found
 
 
 def _told(made: Any, reader: Reader) -> Any:
@@ -94,7 +114,7 @@ class TextSide:
 
         def factory(options: Mapping[str, Any], setting: Setting) -> TextSide:
             weights = _weights(setting)
-            features = Features.open(weights.resolve(MINILM))
+            features = _features(weights)
             if modality == "audio":
                 reader = _sound_reader(_folder("audio", options, weights) / "reader.safetensors")
             else:

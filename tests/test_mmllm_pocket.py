@@ -13,6 +13,7 @@ from mmllm_rig import toy_items, toy_model
 from pocket_rig import toy_data, toy_sounds
 
 from anyloom.core.errors import InputError
+from anyloom.mmllm.backbones.quick import quicken
 from anyloom.mmllm.contracts import SENSES
 from anyloom.mmllm.dialogue import Made, Seen
 from anyloom.mmllm.inference import Reply, Speaker
@@ -271,6 +272,22 @@ def test_names_and_runs_are_read_strictly():
     assert runs_whole(speaker, Reply(ids=[1, *run_, 2])) == [1.0]
     assert runs_whole(speaker, Reply(ids=[1, *run_[:-1], 2]))[0] == 0.0
     assert runs_whole(speaker, Reply(ids=[run_[1]])) == [0.0]
+
+
+def test_a_quickened_backbone_says_and_learns_the_same():
+    model = toy_model()
+    vectors = torch.randn(3, 7, 32, generator=torch.Generator().manual_seed(4)).requires_grad_(True)
+    mask = torch.ones(3, 7, dtype=torch.long)
+    mask[1, 5:] = 0
+
+    def read():
+        states = model.backbone.read(vectors, mask)[mask.bool()]
+        return states.detach(), torch.autograd.grad(states.square().sum() + states[:, 3].sum(), vectors)[0]
+
+    before = read()
+    assert quicken(model.backbone.lm) == 5, "two layers with two norms each, and the last"
+    for old, new in zip(before, read(), strict=True):
+        assert torch.allclose(old, new, atol=1e-4, rtol=1e-3)
 
 
 def test_the_pocket_recipe_names_parts_that_are_installed():

@@ -76,7 +76,7 @@ def mmllm_data(
 @click.option("--dialogues", type=click.Path(path_type=Path, exists=True), required=True,
               help="The folder that `train mmllm-data` made.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where stages, logs and checkpoints go.")
-@click.option("--minutes", type=click.FloatRange(0.01), help="Of all stages together; each has its share of them.")
+@click.option("--minutes", type=click.FloatRange(0.01), help="Of all stages together (on a CPU: of its time).")
 @click.option("--steps", type=click.IntRange(1), help="Steps of each stage; a stage's own number otherwise.")
 @click.option("--batch", type=click.IntRange(1), help="Dialogues in a step.")
 @click.option("--rate", type=click.FloatRange(1e-6), default=1.0, help="Times every stage's own learning rates.")
@@ -244,7 +244,7 @@ def _chat(settings: Any) -> Any:
         session.feed("<|im_start|>user\n")
         session.feed(question, control=False)
         session.feed("<|im_end|>\n<|im_start|>assistant\n")
-        said = session.sample(None, max_tokens=48)
+        said = session.sample(None, max_tokens=32)
         whole = said.rfind(".") + 1
         return said[:whole] if whole > 10 else said
 

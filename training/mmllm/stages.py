@@ -67,13 +67,13 @@ _ALL = {"text": 1.0, "spell": 0.1, **_MAKING}
 STAGES = {
     s.name: s
     for s in (
-        Stage("1", ("projectors",), ("tell", "both"), {"text": 1.0, "spell": 0.3}, steps=3000, batch=32, share=0.20,
-              alone=0.6),
+        Stage("1", ("projectors",), ("tell", "both"), {"text": 1.0, "spell": 0.3}, steps=3000, batch=32, share=0.17,
+              alone=0.65),
         Stage("2", ("rows", "output_projectors"), ("make",), {"text": 1.0, **_MAKING}, steps=3000, batch=32,
-              share=0.16, replays=2),
-        Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.44, replays=2),
+              share=0.10, replays=2),
+        Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.50, replays=2),
         Stage("repeat", ("output_projectors",), ("make", "turn", "two", "talk"), _MAKING, steps=1000, batch=48,
-              share=0.13, replays=6, remembers=16_384).scaled(0.7),
+              share=0.16, replays=6, remembers=16_384).scaled(0.7),
         Stage("preference", ("lora",), None, {"dpo": 1.0, "text": 0.5, "align": 0.5, "decide": 0.2}, steps=400,
               batch=8, share=0.07, most=400).scaled(0.1),
     )

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ...core.errors import InputError
 from ...mmllm import checkpoint
+from ...mmllm.backbones.quick import quicken
 from ...mmllm.model import MultimodalLM
 from .batches import MediaBank, content_batch, length_of, make_batch
 from .instructions import Talk
@@ -47,7 +48,7 @@ class Data:
 @dataclass(frozen=True)
 class Options:
     """How a run goes. None leaves a stage's own number. `minutes`: of all stages together, each has its share;
-    without `steps` these alone bound a stage. `denoise` off leaves the generators' own loss out."""
+    without `steps` these alone bound a stage; on a CPU they are its own time, not the clock's. `denoise` off leaves the generators' own loss out."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -104,11 +105,10 @@ def _adapted(how: Stage, options: Options) -> Stage:
 
 
 def _quick(model: MultimodalLM, bf16: bool) -> None:
-    """What costs time for nothing: attention's fused kernel (its backward pass takes five times as long as plain
-    products do for sequences this short, on a CPU), and with autocast the adapters' own casts."""
+    """A cheaper step on a CPU; and with autocast, adapters without casts of their own."""
     lm = getattr(model.backbone, "lm", None)
     if lm is not None and model.rows.rows.device.type == "cpu":
-        lm.set_attn_implementation("eager")
+        quicken(lm)
     for module in model.modules():
         if hasattr(module, "cast_input_dtype_enabled"):
             module.cast_input_dtype_enabled = not bf16  # type: ignore[assignment]  # peft's own switch
@@ -148,12 +148,12 @@ class Training:
         self.net, self.optimizer = accelerator.prepare(model, self.optimizer)
         self.rows = self._rows()
         self.bank.fill(self._talks(), say)
-        self._started = time.monotonic()
+        self._started = self._clock()
         self.before = self._reference() if how.name == "preference" else []
 
     def run(self) -> None:
         """All steps that are left."""
-        self._started = saved = time.monotonic()
+        self._started, saved = self._clock(), time.monotonic()
         if not self.options.resume:
             (self.out / "log.jsonl").unlink(missing_ok=True)
         self.net.train()
@@ -175,7 +175,13 @@ class Training:
     @property
     def seconds(self) -> float:
         """Of this stage, earlier runs counted in."""
-        return self.spent + time.monotonic() - self._started
+        return self.spent + self._clock() - self._started
+
+    def _clock(self) -> float:
+        """Seconds. On a CPU those in which it worked for this process: a machine busy with other things changes
+        nothing about how much is trained in so many minutes."""
+        cpu = self.accelerator.device.type == "cpu"
+        return time.process_time() / torch.get_num_threads() if cpu else time.monotonic()
 
     def progress(self) -> float:
         """How far on, 0…1: by steps or by the stage's share of the minutes, whichever is further."""

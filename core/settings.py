@@ -69,6 +69,7 @@ class Settings:
     result_cache: bool = True
     redis: str = ""
     ray: str = ""
+    otlp: str = ""
     limits: Limits = field(default_factory=Limits)
     experts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     langchain: tuple[str, ...] = ()
@@ -186,6 +187,12 @@ def _ray(value: Any) -> str:
     return value
 
 
+def _collector(value: Any) -> str:
+    if not isinstance(value, str) or (value and not re.fullmatch(r"https?://\S+", value)):
+        raise ValueError("an address such as http://localhost:4318")
+    return value
+
+
 def _controller(value: Any) -> str:
     kind, colon, rest = str(value).strip().partition(":")
     if not isinstance(value, str) or not ((kind == "local" and not colon) or (kind and rest)):
@@ -211,6 +218,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "result_cache": _switch,
     "redis": _redis,
     "ray": _ray,
+    "otlp": _collector,
     "experts": _tables,
     "langchain": _names,
     "mcp": _servers,

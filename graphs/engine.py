@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import dataclasses
 import secrets
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from ..core.events import AnswerDone, Emit, Event, Notice, PlanMade, RunStarted,
 from .runs import Replayed, RunLog, RunRow, RunStore, compare, rerun
 from .shared import open_shared
 from .state import Answer, Request
+from .tracing import open_tracer
 
 if TYPE_CHECKING:
     from ..controller.base import Turn
@@ -62,6 +64,7 @@ class Engine:
             parts = {"store": self.shared.store, "cache": self.shared.cache, **parts}
         self.store: ArtifactStore = parts.get("store") or ArtifactStore(self.data_dir / "artifacts", settings.limits)
         self.runs: RunStore = self.shared.runs if self.shared else RunStore(self.data_dir, self.store)
+        self._tracer = parts.pop("tracer", None) or open_tracer(settings)
         self._speaker = parts.pop("end2end", None)  # a Source, in place of the trained model
         self._parts = {**parts, "store": self.store}
         self._runtime: Runtime | None = None
@@ -226,6 +229,8 @@ class Engine:
                 await asyncio.to_thread(self._runtime.residency.unload_all)
             if self._runtime.cache is not None:
                 self._runtime.cache.close()
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.flush)
         if self._open is not None:
             stack, self._open = self._open[1], None
             await stack.aclose()
@@ -318,8 +323,12 @@ class Engine:
     ) -> Answer:
         """Lets the graph go on and records what happens; every way out leaves the bundle in a true state."""
 
+        spans = self._tracer.run(self.runtime.controller) if self._tracer is not None else None
+
         def say(event: Event) -> None:
             log.event(event)
+            if spans is not None:
+                spans(event)
             emit(event)
 
         listener = (asyncio.get_running_loop(), say)
@@ -343,6 +352,8 @@ class Engine:
             log.finish("failed", error=str(e) if isinstance(e, AnyloomError) else f"{type(e).__name__}: {e}")
             raise
         finally:
+            if spans is not None:
+                spans.end(sys.exception())
             self._listeners.remove(listener)
             log.close()
 

@@ -26,11 +26,12 @@ from anyloom.tools.registry import Registry
 class Front:
     """A front end on the cluster, in a folder of its own; its experts note in `log` what they did."""
 
-    def __init__(self, folder, address):
+    def __init__(self, folder, address, executor=None):
         self.log = folder / "log.txt"
         folder.mkdir(exist_ok=True)
         settings = Settings(data_dir=folder / "data", cache_dir=folder / "cache", ray=address, retries=0)
-        self.runtime = open_runtime(settings, registry=Registry.of(EXPERTS), controller=object())
+        parts = {"executor": executor} if executor else {}
+        self.runtime = open_runtime(settings, registry=Registry.of(EXPERTS), controller=object(), **parts)
 
     def text(self, name, **todo):
         return json.dumps({"log": str(self.log), "name": name, **todo})
@@ -61,11 +62,17 @@ class Front:
         await self.runtime.executor.aclose(1)
 
 
-@pytest.fixture
-async def front(tmp_path, machines):  # noqa: F811
-    made = Front(tmp_path / "front", machines.address)
+@pytest.fixture(scope="module")
+def executor(tmp_path_factory, machines):  # noqa: F811
+    """One connection for most of the tests: each costs seconds of a processor."""
+    made = RayExecutor.open(machines.address, tmp_path_factory.mktemp("executor"), None)
     yield made
-    await made.close()
+    made.gateway.close()
+
+
+@pytest.fixture
+def front(tmp_path, machines, executor):  # noqa: F811
+    return Front(tmp_path / "front", machines.address, executor)
 
 
 async def test_a_plan_gives_the_same_as_in_threads(tmp_path, front):

@@ -21,6 +21,7 @@ SHARED = (
     click.option("--cache", "cache_dir", type=click.Path(path_type=Path), help="Where weights are kept."),
     click.option("--redis", metavar="URL", help="Share conversations, results and artifacts: redis://HOST:6379/0."),
     click.option("--ray", metavar="ADDRESS", help="Run experts on a Ray cluster: auto, or ray://HOST:10001."),
+    click.option("--otlp", metavar="URL", help="Send traces to an OpenTelemetry collector: http://HOST:4318."),
     click.option("--offline", is_flag=True, default=None, help="Fetch nothing."),
 )
 

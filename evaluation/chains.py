@@ -12,6 +12,7 @@ data is left to the cascade. After a step that fails nothing is left: the steps 
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ async def run_chains(
             if (item.id, arm, seed) in rows:
                 continue
             if before and before != arm:
-                bench.rest()
+                await asyncio.to_thread(bench.rest)
             before = arm
             row = await Chain(bench, arm, item, seed, emit).run(job.way)
             lines.add(row)
@@ -241,7 +242,7 @@ def chain_figures(rows: Sequence[Mapping[str, Any]], job: ChainJob) -> dict[str,
     return {"curves": _curves(rows, job), "losses": _losses(rows, job), "paired": _pairs(rows, job)}
 
 
-def _of(rows: Sequence[Mapping[str, Any]], arm: str, k: int, name: str) -> dict[str, float]:
+def at_step(rows: Sequence[Mapping[str, Any]], arm: str, k: int, name: str) -> dict[str, float]:
     """By start, the mean over the seeds of a figure at step k."""
     found: dict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -257,7 +258,7 @@ def _curves(rows: Sequence[Mapping[str, Any]], job: ChainJob) -> list[dict[str, 
         for k, conversion in enumerate(job.way, 1):
             steps = [r["steps"][k - 1] for r in rows if r["mode"] == arm]
             counts = {s: sum(x["status"] == s for x in steps) for s in ("done", "missed", "failed", "broken", "cannot")}
-            means = {n: found.to_json() for n in FIDELITY if (found := mean(list(_of(rows, arm, k, n).values())))}
+            means = {n: found.to_json() for n in FIDELITY if (found := mean(list(at_step(rows, arm, k, n).values())))}
             unread = sum(x["status"] == "done" and "kept" not in x["scores"] for x in steps)
             reasons = list(dict.fromkeys(x["reason"] for x in steps if x["reason"]))[:3]
             out.append({"mode": arm, "k": k, "conversion": conversion, **counts, "unread": unread, **means,
@@ -302,7 +303,7 @@ def _pairs(rows: Sequence[Mapping[str, Any]], job: ChainJob) -> list[dict[str, A
     for one, two in combinations(job.arms, 2):
         for k in range(1, job.steps + 1):
             for name in FIDELITY:
-                if (test := paired(_of(rows, one, k, name), _of(rows, two, k, name))) is not None:
+                if (test := paired(at_step(rows, one, k, name), at_step(rows, two, k, name))) is not None:
                     heads.append({"conversion": f"after {k}", "metric": name, "modes": [one, two]})
                     found.append(test)
     return [{**head, **test.to_json()} for head, test in zip(heads, holm(found), strict=True)]

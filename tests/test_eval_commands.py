@@ -1,10 +1,22 @@
 """`anyloom eval`, `eval chains`, `eval diff` and `compare` as a user meets them: processes, files, exit codes."""
 
+import io
 import json
+import re
+from pathlib import Path
 
 import pytest
 from eval_rig import SUITE
 from test_cli import home, run  # noqa: F401  (home is a fixture)
+
+from anyloom.agent.cli import cli
+from anyloom.agent.side_by_side import SideBySide
+from anyloom.agent.terminal import open_console
+from anyloom.core.events import AnswerText, PlanMade, TaskDone, TaskFailed
+from anyloom.evaluation.items import read_suite
+from anyloom.evaluation.suites.pocket import pocket
+
+DOCS = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text()
 
 WORDS = """
 [[item]]
@@ -32,9 +44,9 @@ def test_a_suite_is_measured_reported_resumed_and_compared(words):
     done = run(words, *arguments, "--out", "a", controller="talk")
     assert done.returncode == 0, done.stderr
     assert "text-to-text" in done.stdout
-    assert "No judge has weights here" in done.stderr
     result = json.loads((words / "a" / "result.json").read_text())
     assert len(result["rows"]) == 4
+    assert ("can be judged here" in done.stderr) == (not result["run"]["judges"])
     kept = {r["item"]: r["scores"].get("kept") for r in result["rows"] if r["seed"] == 0}
     assert kept == {"hello": None, "bye": 0.0}
     assert "Cascade and end-to-end" in (words / "a" / "report.html").read_text()
@@ -94,3 +106,44 @@ def test_compare_answers_in_both_modes_and_leaves_a_page(words):
     (words / "anyloom-compare" / "run.json").write_text("{}")
     refused = run(words, "compare", "make it grey", "--attach", "cat.png")
     assert (refused.returncode, "choose another --out" in refused.stderr) == (2, True)
+
+
+def test_the_halves_stand_beside_each_other_at_a_terminal():
+    out = io.StringIO()
+    console = open_console(file=out, force_terminal=True, width=110)
+    with SideBySide(console, ("cascade", "end2end")) as view:
+        say = view.of("cascade")
+        say(PlanMade(({"task": "text-to-image", "id": 0, "args": {"text": "a heart"}},), (), "local", 0.1))
+        say(TaskDone(0, "text-to-image", "pocket", 1.5, False, ({"name": "heart.png"},)))
+        say(AnswerText("Here \x1b]0;it is."))
+        view.done("cascade", "2.0 s")
+        view.of("end2end")(TaskFailed(0, "make-image", "It broke.", False))
+        view.done("end2end", "It broke.")
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    last = shown[shown.rindex("cascade") :]
+    assert re.search(r"1\.5 s  heart\.png.*make-image  It broke\.", last)
+    assert "Here \ufffd]0;it is." in last
+    assert "\x1b]0;" not in out.getvalue()
+
+
+def test_without_a_terminal_each_mode_is_told_in_lines():
+    out = io.StringIO()
+    with SideBySide(open_console(file=out), ("cascade", "end2end")) as view:
+        view.of("cascade")(AnswerText("Hello."))
+        view.done("cascade", "2.0 s")
+    assert out.getvalue().split() == ["cascade", "Answer", "Hello.", "2.0", "s"]
+
+
+def test_the_documentation_names_what_there_is(tmp_path):
+    for line in re.findall(r"^anyloom (.*)$", DOCS, re.M):
+        words = line.split("#")[0].split()
+        command = cli.commands[words[0]]
+        if words[0] == "eval" and words[1] in command.commands:
+            command = command.commands[words[1]]
+        known = {o for p in command.params for o in p.opts}
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", line)) <= known, line
+    for option in re.findall(r"^\| `(--[a-z]+)", DOCS, re.M):
+        assert option in {o for p in cli.commands["eval"].params for o in p.opts}
+    assert f"{len(pocket().items)} items, {len(pocket().conversions)} conversions" in DOCS
+    (tmp_path / "docs.toml").write_text(re.search(r"```toml\n(.*?)```", DOCS, re.S)[1])
+    assert [i.id for i in read_suite(str(tmp_path / "docs.toml")).items] == ["heart", "cat", "note"]

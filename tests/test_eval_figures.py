@@ -141,3 +141,18 @@ def test_results_that_cannot_be_compared_say_so():
         difference(result(), result(modes=["end2end"]))
     with pytest.raises(InputError, match="of another kind"):
         difference(result(), {**result(), "kind": "pair"})
+
+
+def test_two_results_of_chains_are_compared_step_by_step():
+    def chains(kept):
+        rows = [
+            {"item": f"i{n}", "mode": "cascade", "steps": [{"scores": {"kept": 1.0}}, {"scores": {"kept": kept}}]}
+            for n in range(5)
+        ]
+        return {**result(*rows, way=["text-to-image", "image-to-text"]), "kind": "chains"}
+
+    found = {r["conversion"]: r for r in difference(chains(0.0), chains(1.0))["rows"]}
+    assert found["after 1"]["difference"] == 0.0
+    assert (found["after 2"]["first"], found["after 2"]["second"], found["after 2"]["n"]) == (0.0, 1.0, 5)
+    with pytest.raises(InputError, match="of another kind"):
+        difference(chains(0.0), result())

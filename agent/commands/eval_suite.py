@@ -92,6 +92,7 @@ class Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
+        from ...evaluation.pair import unread
         from ..terminal import escaped, open_console
 
         self.escaped, self.console = escaped, open_console(stderr=True)
@@ -103,10 +104,8 @@ class Progress:
         for mode in modes:
             if mode in bench.cannot:
                 self.console.print(f"[yellow]note[/yellow] {mode}: {escaped(bench.cannot[mode])}", soft_wrap=True)
-        if not bench.judges:
-            self.console.print(
-                "[yellow]note[/yellow] No judge has weights here; pictures, sounds and clips are kept and not judged."
-            )
+        if lacks := unread(bench):
+            self.console.print(f"[yellow]note[/yellow] {lacks}", soft_wrap=True)
 
     def __enter__(self) -> Progress:
         self.bar.start()

@@ -16,6 +16,10 @@ from .suite_page import about
 
 EXAMPLES = 3  # meanings whose way is shown
 FAITH = {"kept": "Facts kept", "similarity": "Similarity of meaning"}
+COUNTED = {
+    "done": "steps done", "missed": "missed", "failed": "failed", "broken": "behind a failure", "cannot": "cannot",
+    "unread": "not judged",
+}  # fmt: skip
 HOW = (
     "A meaning (“a blue heart”) is put through one conversion after the other; each is a request of its own. After "
     "each the thing and the colour are looked for in what came: by words in a text, by a judge that no mode uses in a "
@@ -42,7 +46,8 @@ def chains_page(result: Mapping[str, Any], load: Load) -> str:
         ),
         *(para(f"{said(a)} could not begin any chain here.", "bad") for a in arms if not served[a]),
         section("What is left after k conversions", para(HOW, "soft"), oracle, legend(arms),
-                grid(_curve(found["curves"], arms, n) for n in FAITH), _counts(found["curves"], arms)),
+                grid(_curve(found["curves"], arms, n) for n in FAITH), _counts(found["curves"], arms),
+                _steps(found["curves"], arms)),
         section("What each conversion loses", legend(arms), grid(_losses(found["losses"], arms, n) for n in FAITH)),
         _paired(found["paired"], arms),
         section("Some of the chains", *_examples(result, arms, Shown(load))),
@@ -61,22 +66,30 @@ def _curve(curves: Sequence[Mapping[str, Any]], arms: Sequence[str], name: str) 
 
 
 def _counts(curves: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> str:
-    """Each step with its figures, and what was not done."""
-    names = ("done", "missed", "failed", "broken", "cannot", "unread")
+    """What came of all steps of each arm, and why what was not done was not."""
+    rows = []
+    for arm in arms:
+        own = [c for c in curves if c["mode"] == arm]
+        rows.append([mode(arm, arms), *(str(sum(c[n] for c in own) or "·") for n in COUNTED)])
+    told = table(["arm", *COUNTED.values()], rows, range(1, 1 + len(COUNTED)))
+    why = dict.fromkeys((c["mode"], r) for c in curves for r in c["reasons"])
+    reasons = table(["arm", "reason"], [[mode(a, arms), text(r)] for a, r in why])
+    return told + (details("Why not", reasons) if reasons else "")
+
+
+def _steps(curves: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> str:
+    """Each step with its figures, folded away."""
     rows = [
-        [mode(c["mode"], arms), str(c["k"]), text(c["conversion"]), *(str(c[n] or "·") for n in names),
+        [mode(c["mode"], arms), str(c["k"]), text(c["conversion"]), *(str(c[n] or "·") for n in COUNTED),
          *(figures.value(c.get(n)) for n in FAITH)]
         for c in curves
     ]  # fmt: skip
-    head = ["arm", "k", "conversion", "done", "missed", "failed", "behind a failure", "cannot", "not judged"]
-    head += [FAITH[n].lower() for n in FAITH]
-    why = dict.fromkeys((c["mode"], r) for c in curves for r in c["reasons"])
-    reasons = table(["arm", "reason"], [[mode(a, arms), text(r)] for a, r in why])
-    return table(head, rows, range(3, len(head))) + (details("Why not", reasons) if reasons else "")
+    head = ["arm", "k", "conversion", *COUNTED.values(), *(n.lower() for n in FAITH.values())]
+    return details("Step by step", table(head, rows, range(3, len(head))))
 
 
 def _losses(losses: Sequence[Mapping[str, Any]], arms: Sequence[str], name: str) -> str:
-    """The mean that a conversion takes away. A gain (a lucky repair) is shown in the table and at 0 in the plot."""
+    """The mean that a conversion takes away."""
     found = [x for x in losses if x["metric"] == name]
     lines = []
     for conversion in dict.fromkeys(x["conversion"] for x in found):
@@ -88,7 +101,10 @@ def _losses(losses: Sequence[Mapping[str, Any]], arms: Sequence[str], name: str)
         for x in found
     ]  # fmt: skip
     told = details("Figures", table(["arm", "conversion", "change", "meanings"], rows, (2, 3))) if rows else ""
-    return f"<div>{intervals('Lost: ' + FAITH[name].lower(), lines, arms)}{told}</div>" if lines else ""
+    if not lines:
+        return ""
+    note = "Less than 0 is a gain, and drawn at 0." if any(x["mean"] < 0 for x in found) else ""
+    return f"<div>{intervals('Lost: ' + FAITH[name].lower(), lines, arms, note=note)}{told}</div>"
 
 
 def _paired(pairs: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ h2{font-size:1.15rem;margin:36px 0 8px;padding-top:12px;border-top:1px solid var
 h3{font-size:1rem;margin:18px 0 6px}
 p{margin:6px 0;max-width:75ch}.soft,figcaption,small{color:var(--soft)}small,figcaption{font-size:.86rem}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(320px,100%),1fr));gap:20px;align-items:start}
-figure{margin:0;min-width:0}svg{display:block;width:100%;max-width:560px;height:auto}
+figure{margin:0;min-width:0}svg{display:block;width:100%;max-width:480px;height:auto}
 svg text{font:12px system-ui,sans-serif;fill:var(--ink)}
 svg text.soft{fill:var(--soft)}svg .axis{stroke:var(--line)}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;min-width:100%}
@@ -32,7 +32,7 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 th{color:var(--soft);font-weight:600}
 .card{border:1px solid var(--line);border-radius:8px;padding:12px;background:var(--shade);min-width:0}
 .card p,td{overflow-wrap:anywhere}td{min-width:5.5rem}td.n{min-width:0}
-img,video{max-width:100%;height:auto;border-radius:4px;background:#fff}img{image-rendering:auto;max-height:260px}
+img,video{max-width:100%;height:auto;border-radius:4px;background:#fff}img{min-width:96px;image-rendering:auto;max-height:260px}
 video{max-height:260px}audio{width:100%}.m0{color:var(--m0)}.m1{color:var(--m1)}.m2{color:var(--m2)}.m3{color:var(--m3)}
 .m0,.m1,.m2,.m3{font-weight:600}
 .bad{color:#b3261e;font-weight:600}@media(prefers-color-scheme:dark){.bad{color:#ff9d94}}

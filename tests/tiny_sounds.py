@@ -383,7 +383,36 @@ def clap(folder):
     ClapProcessor(extractor, RobertaTokenizer.from_pretrained(folder)).save_pretrained(folder)
 
 
+def conv_tasnet(folder, sources=1, width=4, filters=8):
+    """Conv-TasNet in Asteroid's names, its file as it is kept after the fetch."""
+    from safetensors.torch import save_file
+
+    save_file(conv_tasnet_state(sources, width, filters), folder / "pytorch_model.bin.safetensors")
+
+
+def conv_tasnet_state(sources, width=4, filters=8, wide=8, length=16, depth=2):
+    """Random weights for it."""
+    import torch
+
+    state = {f"{n}.filterbank._filters": (filters, 1, length) for n in ("encoder", "decoder")}
+    state |= {f"masker.bottleneck.0.{n}": (filters,) for n in ("gamma", "beta")}
+    state |= {"masker.bottleneck.1.weight": (width, filters, 1), "masker.bottleneck.1.bias": (width,)}
+    for n in range(depth):
+        block = f"masker.TCN.{n}"
+        state |= {f"{block}.shared_block.{k}.weight": (1,) for k in (1, 4)}
+        state |= {f"{block}.shared_block.{k}.{v}": (wide,) for k in (2, 5) for v in ("gamma", "beta")}
+        state |= {f"{block}.shared_block.0.weight": (wide, width, 1), f"{block}.shared_block.0.bias": (wide,)}
+        state |= {f"{block}.shared_block.3.weight": (wide, 1, 3), f"{block}.shared_block.3.bias": (wide,)}
+        for end in ("res_conv", "skip_conv"):
+            state |= {f"{block}.{end}.weight": (width, wide, 1), f"{block}.{end}.bias": (width,)}
+    state |= {"masker.mask_net.0.weight": (1,), "masker.mask_net.1.bias": (sources * filters,)}
+    state |= {"masker.mask_net.1.weight": (sources * filters, width, 1)}
+    return {k: torch.randn(shape) * 0.5 for k, shape in state.items()}
+
+
 SOUNDS = {
+    "JorisCos/ConvTasNet_Libri1Mix_enhsingle_16k": conv_tasnet,
+    "JorisCos/ConvTasNet_Libri2Mix_sepclean_16k": functools.partial(conv_tasnet, sources=2),
     "cvssp/audioldm2": audioldm2,
     "cvssp/audioldm-l-full": audioldm,
     "facebook/musicgen-small": musicgen,

@@ -1,6 +1,7 @@
 """Speech and sounds by transformers: speaking (SpeechT5, MMS, Bark), another voice, hearing words, naming sounds.
 
-The sizes of openai-whisper are in `tools/experts/whisper.py`, XTTS-v2 in `coqui.py`.
+The sizes of openai-whisper are in `tools/experts/whisper.py`, XTTS-v2 in `coqui.py`, cleaning and separation in
+`separation.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ...builtin import tool
 from ...contracts import Expert, Output, Run
 from ...full_tools import full_tool
 from .. import sentences
+from . import separation
 from .encode import samples_of, wav
 from .hub import HubExpert, build, card
 from .loading import model_of, on
@@ -355,4 +357,5 @@ def experts() -> list[type[Expert]]:
             card("microsoft/speecht5_vc", "main", VOCODER, XVECTORS, **t5),
             "SpeechT5; says the same with another voice",
         ),
+        *separation.experts(),
     ]

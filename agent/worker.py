@@ -108,7 +108,7 @@ def part_of(address: str, host: str = "") -> str | None:
     """None when this machine is a living part of the cluster at `address`, else why it is not."""
     import socket
 
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled; it is there
 
     head, _, port = address.rpartition(":")
     try:

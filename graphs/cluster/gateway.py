@@ -139,6 +139,8 @@ class Gateway:
                     env=environment, start_new_session=True,
                 )  # fmt: skip
             self._process = process
+            if closing.is_set():  # closed while it was being started
+                process.kill()
             conn = Connection(ours.detach())
             self._listen(conn)
             with self._lock:

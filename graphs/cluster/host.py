@@ -54,8 +54,10 @@ class Host:
         self._idle_since = time.monotonic()
         self._tidying: asyncio.Task[None] | None = None
 
-    async def ready(self) -> tuple[int, list[str]]:
-        """Its process, and the keys it has or is making."""
+    async def ready(self) -> tuple[int, list[str]] | None:
+        """Its process, and the keys it has or is making; None when it is leaving."""
+        if self._leaving:
+            return None
         if self._tidying is None:
             self._tidying = asyncio.create_task(self._tidy())
         return os.getpid(), list(self._calls)

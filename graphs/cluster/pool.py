@@ -171,8 +171,8 @@ class Pool:
                     if slot is not None:
                         return slot
             able = [m for m in machines if m.has(group.needs)]
-            if target := _roomy(group, able, names):
-                return await self._start(group, *target)
+            if (target := _roomy(group, able, names)) and (slot := await self._start(group, *target)):
+                return slot
             if group.slots:
                 return None
             waited = time.monotonic() - begun
@@ -190,12 +190,12 @@ class Pool:
 
         try:
             handle = await _ask(lambda: ray.get_actor(name, namespace=NAMESPACE))
-            _, keys = await asyncio.wait_for(_await(handle.ready.remote()), ASK)
+            ready = await asyncio.wait_for(_await(handle.ready.remote()), ASK)
         except (ValueError, TimeoutError, ray.exceptions.RayError):
-            return None  # it is leaving or being started
-        return Slot(name, machine.address, handle, set(keys))
+            return None  # it is just gone, or being started
+        return None if ready is None else Slot(name, machine.address, handle, set(ready[1]))
 
-    async def _start(self, group: Group, machine: Machine, index: int) -> Slot:
+    async def _start(self, group: Group, machine: Machine, index: int) -> Slot | None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -208,11 +208,11 @@ class Pool:
         made = ray.remote(Host).options(**options)
         handle = await _ask(lambda: made.remote(group.ref, needs.gpus > 0))
         try:
-            _, keys = await asyncio.wait_for(_await(handle.ready.remote()), START)
+            ready = await asyncio.wait_for(_await(handle.ready.remote()), START)
         except TimeoutError:
             await _ask(lambda: ray.kill(handle))
             raise
-        return Slot(name, machine.address, handle, set(keys))
+        return None if ready is None else Slot(name, machine.address, handle, set(ready[1]))
 
     async def _make_room(self, on: set[str], names: Sequence[str], drain: bool) -> None:
         """Asks the host that was idle for longest, on one of these machines, to leave."""

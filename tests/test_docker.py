@@ -128,13 +128,13 @@ def asked(services):
     picture = services.folder / "cat.png"
     Image.new("RGB", (40, 20), (200, 30, 30)).save(picture)
     address = f"http://127.0.0.1:{services.ports['api']}"
-    with httpx.Client(base_url=address, headers={"Authorization": "Bearer a-long-token"}, timeout=60) as client:
+    with httpx.Client(base_url=address, headers={"Authorization": "Bearer a-long-token"}, timeout=120) as client:
         with picture.open("rb") as file:
             begun = client.post(
                 "/v1/requests", data={"text": "grey", "fresh": "true"}, files={"files": ("cat.png", file)}
             )
         assert begun.status_code == 202, begun.text
-        for _ in range(600):
+        for _ in range(1200):
             state = client.get(f"/v1/requests/{begun.json()['id']}").json()
             if state["state"] not in ("queued", "running"):
                 return state
@@ -154,8 +154,9 @@ def test_a_worker_whose_ray_dies_comes_back_by_itself(services):
     import os
     import signal
 
+    services.healthy("worker")
     before = services.processes("raylet.*127.0.0.3")
-    assert before
+    assert before, services.log("worker")
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     for _ in range(300):

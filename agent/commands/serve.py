@@ -50,10 +50,13 @@ def serve(
         host=host, port=port, tokens=tokens, max_concurrent=max_concurrent, queue=queue, rate=_rate(rate), cors=cors,
         public_url=public_url or "", grace=max(0.0, grace),
     ).checked()  # fmt: skip
+    engine = Engine(settings)
+    if settings.ray:
+        engine.runtime  # noqa: B018  joins the cluster now: no request should wait for that, or be the first to fail
     sock = listen(options)
     click.echo(f"Serving on {address(sock)} (OpenAI clients: {address(sock)}/v1). Ctrl-C ends it.", err=True)
     with sock:
-        stopped = run(Engine(settings), options, sock)
+        stopped = run(engine, options, sock)
     if stopped:
         click.echo(f"Stopped {stopped} on the way; `anyloom threads` lists them, `anyloom resume` goes on.", err=True)
     return 0

@@ -27,7 +27,10 @@ def web(host: str, port: int | None, auth: tuple[str, ...], browser: bool, **fla
     from ..web.server import open_page, read_auth
 
     click.echo("Opening the page …", err=True)
-    page, address = open_page(Agent(settings_from(flags)), host, port, read_auth(auth), browser)
+    agent = Agent(settings_from(flags))
+    if agent.settings.ray:
+        agent.engine.runtime  # noqa: B018  joins the cluster before anybody comes
+    page, address = open_page(agent, host, port, read_auth(auth), browser)
     click.echo(f"anyloom is at {address}  (Ctrl-C stops it)", err=True)
     try:
         threading.Event().wait()

@@ -34,6 +34,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 KINDS = ("front", "host", "worker", "redis", "head", "frozen", "disk")
 TASKS = 10
+HOSTS = ("ray::host|", "ray::Host")  # what Ray calls the processes of experts, at rest and at work
 PATIENCE = 420.0  # seconds for a round
 
 
@@ -154,8 +155,8 @@ class Bench:
                 continue
 
     def _hosts(self) -> list[int]:
-        listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-        return [int(line.split()[0]) for line in listed.splitlines() if "ray::host|step" in line or "ray::Host" in line]
+        raylets = self.services.processes("raylet.*127.0.0.[34]")
+        return [pid for r in raylets for pid, title in self.services.children(r) if title.startswith(HOSTS)]
 
     def _front(self, process: Any) -> None:
         process.kill()
@@ -180,7 +181,8 @@ class Bench:
         self._kill(self.services.processes("gcs_server") + self.services.processes("raylet.*127.0.0.2"))
 
     def _frozen(self, process: Any) -> None:
-        frozen = self._of_worker() + self._hosts()[:1]
+        raylets = self._of_worker()
+        frozen = raylets + [pid for r in raylets for pid, _ in self.services.children(r)]
         self._kill(frozen, signal.SIGSTOP)
         time.sleep(20)
         self._kill(frozen, signal.SIGCONT)

@@ -110,6 +110,12 @@ class Services:
         mine = [line for line in listed.splitlines() if str(self.short) in line or self.cluster in line]
         return [int(line.split()[0]) for line in mine if re.search(pattern, line)]
 
+    def children(self, parent):
+        """Ids and command lines of a process's children."""
+        listed = subprocess.run(["ps", "-eo", "ppid,pid,args"], capture_output=True, text=True, check=True).stdout
+        rows = [line.split(maxsplit=2) for line in listed.splitlines()[1:]]
+        return [(int(pid), args) for ppid, pid, args in rows if int(ppid) == parent]
+
     def stop(self):
         """All of them, as Docker would, and then by force what is left."""
         for process in reversed(list(self.running.values())):

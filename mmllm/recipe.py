@@ -81,7 +81,7 @@ class Recipe:
     def read(cls, source: str | Path) -> Recipe:
         """From a file, or by the name of one that ships with anyloom. InputError says what is wrong in it."""
         file = Path(source)
-        if file.suffix == ".toml" or file.exists():
+        if file.suffix == ".toml" or file.is_file():
             try:
                 text = file.read_text(encoding="utf-8")
             except OSError as e:

@@ -299,6 +299,12 @@ def test_the_pocket_recipe_names_parts_that_are_installed():
     assert set(recipe.inputs) == set(recipe.outputs) == set(SENSES)
 
 
+def test_a_recipe_is_found_by_name_beside_a_folder_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "pocket").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Recipe.read("pocket").name == "pocket"
+
+
 def test_the_commands_are_there_and_say_what_is_missing(tmp_path):
     from anyloom.agent.commands.train import train
 

@@ -134,7 +134,7 @@ class _Measuring:
         if generator is None:
             return
         cosine, decided, judged = [], [], []
-        for item in self._some([i for i in self.held if i.modality == modality], self.tests.captions):
+        for item in self._some(self._unheard(modality), self.tests.captions):
             caption = bare(item.caption)
             reply = self._ask([ASKS[modality].format(caption)])
             wanted = next((m for m in reply.media if m.modality == modality), None)
@@ -185,6 +185,11 @@ class _Measuring:
             if some:
                 return random.Random(self.tests.seed + seed).choice(some)
         return None
+
+    def _unheard(self, modality: str) -> list[Item]:
+        """Held-out items whose caption nothing else has; a thing in an unseen style is called what it always was."""
+        known = {c for i in self.items if i.split != self.tests.split for c in i.captions}
+        return [i for i in self.held if i.modality == modality and i.caption not in known]
 
     def _some(self, items: Sequence[Item], count: int) -> list[Item]:
         return random.Random(self.tests.seed).sample(list(items), min(count, len(items)))

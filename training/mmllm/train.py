@@ -47,8 +47,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Options:
-    """How a run goes. None leaves a stage's own number. `minutes`: of all stages together, each has its share;
-    without `steps` these alone bound a stage; on a CPU they are its own time, not the clock's. `denoise` off leaves the generators' own loss out."""
+    """How a run goes. None leaves a stage's own number.
+
+    `minutes`: of all stages together, each has its share; without `steps` these alone bound a stage; on a CPU they
+    are its own time, not the clock's. `denoise` off leaves the generators' own loss out.
+    """
 
     steps: int | None = None
     minutes: float | None = None
@@ -170,7 +173,6 @@ class Training:
             raise RuntimeError(f"Stage {self.how.name} never trained {len(untouched)} parameters: {untouched[:3]}.")
         (self.out / "state.pt").unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
-        self.accelerator.unwrap_model(self.net, keep_fp32_wrapper=False)
 
     @property
     def seconds(self) -> float:
@@ -202,7 +204,9 @@ class Training:
             losses = self._preference() if self.how.name == "preference" else self._supervised()
         total, norm = self._learn(losses)
         for n in range(self.how.replays):
-            self._learn(self.memory.losses(self.model, self._replayed, self._seed() * 64 + n))
+            with self.accelerator.autocast():
+                remembered = self.memory.losses(self.model, self._replayed, self._seed() * 64 + n)
+            self._learn(remembered)
         return {"total": total, "norm": norm, "rate": rate, **{n: float(v.detach()) for n, v in losses.items()}}
 
     def _learn(self, losses: dict[str, Tensor]) -> tuple[float, float]:
@@ -230,8 +234,9 @@ class Training:
             known = self.bank.keys(modality)
             if known:
                 keys[modality] = [known[i] for i in torch.randint(len(known), (wide,), generator=chance).tolist()]
+        batch = content_batch(self.bank, keys)  # outside: half precision, as it is kept, is none of autocast's
         with self.accelerator.autocast():
-            return self.model.spelling(content_batch(self.bank, keys))
+            return self.model.spelling(batch)
 
     def _supervised(self) -> dict[str, Tensor]:
         talks = [self.rows[i].turns for i in self._picks(len(self.rows))]

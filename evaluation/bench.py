@@ -221,7 +221,7 @@ def open_bench(settings: Settings, folder: Path | None = None) -> Bench:
     try:
         parts["end2end"] = speaker_source(settings)
     except WeightsError as e:
-        cannot["end2end"] = str(e)
+        cannot["end2end"] = str(e).replace(str(settings.data_dir), "DATA")  # results name no folder of a user's
     own = dataclasses.replace(settings, result_cache=False)  # nothing is taken from an earlier item
     if folder is not None:
         own = dataclasses.replace(own, data_dir=Path(folder), redis="")

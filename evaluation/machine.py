@@ -15,8 +15,8 @@ PACKAGES = ("anyloom", "torch", "transformers", "langgraph", "scipy", "sacrebleu
 def machine() -> dict[str, Any]:
     """As plain JSON types; nothing in it names a user or a folder."""
     return {
-        "processor": _processor(), "cores": cores(), "memory_bytes": _memory(), "system": platform.system(),
-        "python": platform.python_version(), "versions": _versions(), "commit": commit(),
+        "processor": _processor(), "cores": cores(), "load": load(), "memory_bytes": _memory(),
+        "system": platform.system(), "python": platform.python_version(), "versions": _versions(), "commit": commit(),
     }  # fmt: skip
 
 
@@ -43,6 +43,14 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         return os.cpu_count() or 1
+
+
+def load() -> float | None:
+    """How many processes want a core, over the last minute: more than there are cores, and clocks tell little."""
+    try:
+        return round(os.getloadavg()[0], 1)
+    except (AttributeError, OSError):  # Windows
+        return None
 
 
 def _processor() -> str:

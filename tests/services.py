@@ -25,6 +25,18 @@ def free_port(address="127.0.0.1"):
         return s.getsockname()[1]
 
 
+def every_process():
+    """(id, parent's id, command line) of all; what `ps` shows of a long command line depends on the terminal."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            args = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            continue  # it has just ended
+        if args:
+            yield int(folder.name), parent, args
+
+
 class Services:
     """Starts, kills and stops them by name. `folder` is for data and logs."""
 
@@ -106,15 +118,12 @@ class Services:
 
     def processes(self, pattern):
         """Ids of Ray's processes of this cluster whose command line has the pattern."""
-        listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-        mine = [line for line in listed.splitlines() if str(self.short) in line or self.cluster in line]
-        return [int(line.split()[0]) for line in mine if re.search(pattern, line)]
+        mine = [(p, a) for p, _, a in every_process() if str(self.short) in a or self.cluster in a]
+        return [pid for pid, args in mine if re.search(pattern, args)]
 
     def children(self, parent):
         """Ids and command lines of a process's children."""
-        listed = subprocess.run(["ps", "-eo", "ppid,pid,args"], capture_output=True, text=True, check=True).stdout
-        rows = [line.split(maxsplit=2) for line in listed.splitlines()[1:]]
-        return [(int(pid), args) for ppid, pid, args in rows if int(ppid) == parent]
+        return [(pid, args) for pid, above, args in every_process() if above == parent]
 
     def stop(self):
         """All of them, as Docker would, and then by force what is left."""

@@ -1,0 +1,59 @@
+"""`anyloom worker` without a cluster: what it tells Ray of this machine, and its one-sentence errors."""
+
+import json
+import os
+
+import pytest
+
+from anyloom.agent.cli import main
+from anyloom.agent.worker import Worker
+from anyloom.core.errors import InputError
+from anyloom.graphs.cluster.messages import VRAM
+
+
+def option(worker, name):
+    return worker.arguments[worker.arguments.index(name) + 1]
+
+
+def test_a_head_keeps_its_state_in_redis_when_told_to():
+    made = Worker.head(6379, 10001, "redis://:secret@keeper:6380/0", host="10.0.0.1", cpus=0.0)
+    assert made.environment["RAY_REDIS_ADDRESS"] == "keeper:6380"
+    assert option(made, "--redis-password") == "secret"
+    assert (option(made, "--node-ip-address"), option(made, "--num-cpus")) == ("10.0.0.1", "0")
+    assert not Worker.head(6379, 10001).environment
+    with pytest.raises(InputError, match="redis://HOST:6379"):
+        Worker.head(6379, 10001, "keeper:6380")
+
+
+def test_the_memory_of_the_smallest_gpu_is_told(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 81920\necho 24576\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert json.loads(option(Worker.joining("head:6379"), "--resources")) == {VRAM: 24576}
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert "--resources" not in Worker.joining("head:6379").arguments
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "Say which cluster to join"),
+        (["head:6379", "--head"], "Say which cluster to join"),
+        (["head"], "'head' is not the address of a head; say HOST:6379."),
+        (["head:6379", "--redis", "redis://x"], "Only a head keeps state in Redis"),
+        (["head:6379", "--memory", "lots"], "must be a size such as 4GiB"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence(words, said, capsys):
+    pytest.importorskip("ray")
+    assert main(["worker", *words]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert len(told.strip().splitlines()) == 1
+
+
+def test_a_machine_that_is_in_no_cluster_is_unhealthy(capsys):
+    pytest.importorskip("ray")
+    assert main(["worker", "--check", "127.0.0.1:1"]) == 1
+    assert "the head at 127.0.0.1:1 does not answer" in capsys.readouterr().err

@@ -71,11 +71,11 @@ class Bench:
             "pinned": dict(s.pinned or {}), "judges": {k: j.fingerprint for k, j in sorted(self.judges.items())},
         }  # fmt: skip
 
-    def why_not(self, mode: str, source: str, target: str) -> str:
+    def why_not(self, mode: str, source: str, target: str, words: bool = False) -> str:
         """Why a mode cannot serve a conversion here, in a sentence; empty where it might."""
         if mode in self.cannot or mode == "end2end":
             return self.cannot.get(mode, "")
-        return missing(self.engine.runtime.registry.offered(), source, target)
+        return missing(self.engine.runtime.registry.offered(), source, target, words)
 
     async def attached(self, item: Item, folder: Path) -> tuple[Artifact, ...]:
         """An item's attachments in the store, made where they are recipes."""

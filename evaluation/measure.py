@@ -85,7 +85,7 @@ async def measure(
     bench: Bench, item: Item, files: Sequence[Artifact], mode: str, seed: int, emit: Emit = ignore
 ) -> dict[str, Any]:
     """The row of one item, mode and seed, as plain JSON types."""
-    why = bench.why_not(mode, item.source, item.target)
+    why = bench.why_not(mode, item.source, item.target, bool(item.words))
     asked = Asked("cannot", why) if why else await ask(bench, item.request, files, mode, seed, item.wants, emit)
     row = row_of(item, mode, seed, asked)
     if asked.answer is not None:

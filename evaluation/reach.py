@@ -19,17 +19,22 @@ READS = {
     "image": ("image-to-text", "visual-question-answering"), "video": ("video-to-text",), "audio": ("audio-to-text",),
     "speech": ("automatic-speech-recognition",),
 }  # fmt: skip
+WRITTEN = ("optical-character-recognition", "document-question-answering")
 MAKES = {"image": "text-to-image", "video": "text-to-video", "audio": "text-to-audio", "speech": "text-to-speech"}
 
 
-def missing(offered: Sequence[Tool], source: str, target: str) -> str:
-    """Empty where a tool leads from one kind to the other, or one reads the first and another makes the second."""
+def missing(offered: Sequence[Tool], source: str, target: str, words: bool = False) -> str:
+    """Empty where a tool leads from one kind to the other, or one reads the first and another makes the second.
+
+    `words`: it is the words in a picture that are wanted, and not what it shows.
+    """
     if any(_direct(t, source, target) for t in offered):
         return ""
     names = {t.name for t in offered}
     lacks = []
-    if source != "text" and not names & set(READS[source]):
-        lacks.append(READS[source][0])
+    reads = WRITTEN if words and source == "image" else READS.get(source, ())
+    if reads and not names & set(reads):
+        lacks.append(reads[0])
     if target != "text" and MAKES[target] not in names and not any(_direct(t, "text", target) for t in offered):
         lacks.append(MAKES[target])
     return f"Nobody performs '{' and '.join(lacks)}' here." if lacks else ""

@@ -90,7 +90,7 @@ async def _row(
     attached: dict[str, tuple[Artifact, ...] | AnyloomError], emit: Emit,
 ) -> Row:  # fmt: skip
     """One row; what an item attaches is made once for all its rows."""
-    if bench.why_not(mode, item.source, item.target):
+    if bench.why_not(mode, item.source, item.target, bool(item.words)):
         return await measure(bench, item, (), mode, seed, emit)
     if item.id not in attached:
         try:

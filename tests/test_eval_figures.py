@@ -7,8 +7,10 @@ from anyloom.core.errors import InputError
 from anyloom.evaluation import metrics
 from anyloom.evaluation.difference import difference
 from anyloom.evaluation.intervals import Paired, holm, mean, paired
+from anyloom.evaluation.reach import missing
 from anyloom.evaluation.steps import losses
 from anyloom.evaluation.summary import summarise
+from anyloom.tools.builtin import TOOLS
 
 
 def row(item, mode, status="done", conversion="text-to-image", seed=0, seconds=1.0, **scores):
@@ -17,6 +19,19 @@ def row(item, mode, status="done", conversion="text-to-image", seed=0, seconds=1
         "reason": "" if status == "done" else f"it {status}", "scores": scores, "steps": [], "artifacts": [],
         "output": "", "costs": {"seconds": seconds},
     }  # fmt: skip
+
+
+def test_what_lacks_for_a_conversion_is_named():
+    def lacks(source, target, *names, words=False):
+        return missing([t for t in TOOLS if t.name in names], source, target, words)
+
+    assert lacks("image", "text", "image-to-text") == ""
+    assert lacks("image", "text", "optical-character-recognition") == "Nobody performs 'image-to-text' here."
+    assert lacks("image", "text", "optical-character-recognition", words=True) == ""
+    assert "optical-character-recognition" in lacks("image", "speech", "image-to-text", "text-to-speech", words=True)
+    assert lacks("speech", "image") == "Nobody performs 'automatic-speech-recognition and text-to-image' here."
+    assert lacks("image", "image", "image-to-image") != "", "a tool that edits does not draw the same thing anew"
+    assert lacks("text", "text") == ""
 
 
 def test_names_are_found_as_whole_words():

@@ -8,7 +8,8 @@
 `Seen` is content that is spliced in between `<Img>` and `</Img>`, wherever it stands and as often as
 it is there. `Made` is a whole run of signal tokens on the answer's side. What an earlier answer made
 follows its signals as content, so that a later turn can speak about how it really came out.
-Loss is on what the assistant says: words, signals and the end of the turn.
+Loss is on what the assistant says: words, the first signal of a run and the end of the turn. The rest of a run is
+forced at inference: made to foretell it, the states of its tokens would hold that in place of what is asked for.
 """
 
 from __future__ import annotations
@@ -173,7 +174,9 @@ class Layout:
             if not ours:
                 raise InputError(f"Only an answer can hold a made {piece.modality}; what a user shows is Seen.")
             laid.made.append((len(laid.ids), piece))
-            laid.add(self.signals.run(piece.modality), learn=True)
+            run = self.signals.run(piece.modality)
+            laid.add(run[:1], learn=True)
+            laid.add(run[1:])
             if piece.key and not last and piece.modality in self.tokens:
                 self._splice(laid, Seen(piece.modality, piece.key))
 

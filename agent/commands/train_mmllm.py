@@ -102,7 +102,7 @@ def mmllm(
     settings = settings_from(flags)
     device = _device(settings)
     bf16 = _fast_bfloat16(device) if precision == "auto" else precision == "bfloat16"
-    model = _model(Recipe.read(recipe), settings, base, device, bf16, models, text_side)
+    model = _model(Recipe.read(recipe), settings, base, device, bf16, models, text_side, seed)
     options = Options(
         steps=steps, minutes=minutes, batch=batch, rate=rate, seed=seed, resume=resume, bf16=bf16,
         denoise=denoise and not text_side,
@@ -193,10 +193,19 @@ def _parts(text_side: bool) -> Any:
 
 
 def _model(
-    recipe: Any, settings: Any, base: Path | None, device: str, bf16: bool, models: Path | None, text_side: bool
+    recipe: Any,
+    settings: Any,
+    base: Path | None,
+    device: str,
+    bf16: bool,
+    models: Path | None,
+    text_side: bool,
+    seed: int,
 ) -> Any:
-    """The model to train; the backbone in bfloat16 where that is fast."""
+    """The model to train, what is new in it drawn from the seed; the backbone in bfloat16 where that is fast."""
     from dataclasses import replace
+
+    import torch
 
     from ...mmllm.contracts import Setting
     from ...mmllm.model import MultimodalLM
@@ -205,6 +214,7 @@ def _model(
     if base is not None:
         recipe = replace(recipe, backbone=Part(recipe.backbone.kind, {**recipe.backbone.options, "folder": str(base)}))
     setting = Setting(_weights(settings, models), device, "bfloat16" if bf16 else "float32")
+    torch.manual_seed(seed)
     return MultimodalLM.build(recipe, _parts(text_side), setting)
 
 

@@ -155,4 +155,4 @@ def unread(bench: Bench) -> str:
     lacks = [s for s in ("image", "video", "audio") if s not in bench.judges]
     if not lacks:
         return ""
-    return f"No {', '.join(lacks[:-1])}{' or ' * (len(lacks) > 1)}{lacks[-1]} can be judged here: no weights for it."
+    return f"Without a judge here: {', '.join(lacks)}; what is made of these is kept, and not judged."

@@ -46,7 +46,7 @@ def test_a_suite_is_measured_reported_resumed_and_compared(words):
     assert "text-to-text" in done.stdout
     result = json.loads((words / "a" / "result.json").read_text())
     assert len(result["rows"]) == 4
-    assert ("can be judged here" in done.stderr) == (not result["run"]["judges"])
+    assert ("Without a judge here" in done.stderr) == (not result["run"]["judges"])
     kept = {r["item"]: r["scores"].get("kept") for r in result["rows"] if r["seed"] == 0}
     assert kept == {"hello": None, "bye": 0.0}
     assert "Cascade and end-to-end" in (words / "a" / "report.html").read_text()

@@ -109,7 +109,7 @@ async def test_without_judges_pictures_are_not_read_and_that_is_said(tmp_path):
     assert (drawn["out"], drawn["moved"], told["into"], told["moved"]) == (None, None, None, None)
     assert told["kept"] is not None
     assert "nobody here can read it" in page(where).text
-    assert unread(bench(tmp_path, judge={"audio": FakeJudge()})).startswith("No image or video can be judged here")
+    assert unread(bench(tmp_path, judge={"audio": FakeJudge()})).startswith("Without a judge here: image, video;")
 
 
 async def test_the_meaning_is_what_is_attached_where_it_can_be_read(tmp_path):

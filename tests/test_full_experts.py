@@ -205,3 +205,17 @@ def test_unloading_lets_everything_go(registry, hub):
     ready.unload()
     assert not hasattr(ready, "model")
     assert not hasattr(ready, "processor")
+
+
+@pytest.mark.parametrize("name", ["vit-base", "speecht5", "mpnet-similarity", "vitpose-base", "stable-diffusion-1-5"])
+def test_a_model_can_be_moved_and_works_on(registry, hub, things, name):
+    """Residency sends idle ones from a GPU to main memory and back."""
+    expert = ready_expert(registry, hub, name)
+    assert expert.move("cpu") is True
+    assert expert.run({p.name: things[p.name] for p in expert.tool.params}, Run(seed=3))[0].data
+
+
+def test_a_pipeline_whose_parts_come_and_go_is_not_moved(registry, hub):
+    expert = ready_expert(registry, hub, "stable-diffusion-1-5")
+    expert.placed = "model"
+    assert expert.move("cpu") is False

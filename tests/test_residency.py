@@ -8,6 +8,7 @@ import time
 import pytest
 
 from anyloom.core.errors import ExpertError, WeightsError
+from anyloom.tools.accelerators import Gpu
 from anyloom.tools.builtin import tool
 from anyloom.tools.contracts import Card, Expert, Run
 from anyloom.tools.fakes import Fakes
@@ -240,3 +241,98 @@ def test_weights_are_resolved_by_uri_and_device_is_picked(tmp_path):
     with Residency(None, Disk(), "auto").use(Reader):
         pass
     assert seen == {"file:/a": tmp_path / "a", "file:/b": tmp_path / "b", "device": "cpu"}
+
+
+# -- several GPUs, stood in for by numbers: what is tested is who is sent where ------------------------
+
+
+class Gpus:
+    """As many as are asked for, each with room for so many experts of 1 MB; `spent` counts what others hold."""
+
+    def __init__(self, count, room):
+        self.count, self.room, self.spent = count, room * MB, {}
+
+    def __call__(self):
+        return [Gpu(d, self.room, self.room - self.spent.get(d, 0)) for d in (f"cuda:{n}" for n in range(self.count))]
+
+
+def movable(name, places, full_at=(), moves=True):
+    """An expert of 1 MB that notes where it is, and finds no memory on the devices of `full_at`."""
+
+    class Movable(Expert):
+        def load(self, device, weights):
+            if device in full_at:
+                raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.")
+            places.append((self.name, device))
+
+        def move(self, device):
+            if moves:
+                places.append((self.name, "to", device))
+            return moves
+
+        def run(self, args, run):
+            return []
+
+    Movable.name, Movable.tool = name, tool("text-to-image")
+    Movable.card = Card(memory=MB, devices=("cuda", "cpu"))
+    return Movable
+
+
+def on_gpus(count, room, device="cuda"):
+    weights = Fakes().weights
+    weights.told = []
+    weights.emit = weights.told.append
+    return Residency(None, weights, device, Gpus(count, room)), weights.told
+
+
+def used(residency, *experts):
+    for expert in experts:
+        with residency.use(expert):
+            pass
+    return {r.name: r.device for r in residency.loaded()}
+
+
+def test_both_gpus_are_used():
+    places = []
+    residency, _ = on_gpus(2, room=2)
+    assert used(residency, *(movable(n, places) for n in "abcd")) == {
+        "a": "cuda:0", "b": "cuda:1", "c": "cuda:0", "d": "cuda:1",
+    }  # fmt: skip
+    residency, _ = on_gpus(2, room=2, device="cuda:1")
+    assert set(used(residency, *(movable(n, places) for n in "ab")).values()) == {"cuda:1"}
+
+
+def test_a_gpu_that_others_fill_is_left_alone():
+    residency, _ = on_gpus(2, room=2)
+    residency._gpus.spent["cuda:0"] = 2 * MB
+    assert used(residency, movable("a", [])) == {"a": "cuda:1"}
+
+
+def test_the_one_unused_for_longest_rests_in_main_memory_and_comes_back():
+    places = []
+    residency, _ = on_gpus(1, room=2)
+    a, b, c = (movable(n, places) for n in "abc")
+    assert used(residency, a, b, a, c) == {"a": "cuda:0", "b": "cpu", "c": "cuda:0"}
+    assert used(residency, b) == {"a": "cpu", "b": "cuda:0", "c": "cuda:0"}
+    assert places[2:] == [("b", "to", "cpu"), ("c", "cuda:0"), ("a", "to", "cpu"), ("b", "to", "cuda:0")]
+
+
+def test_who_cannot_be_moved_is_loaded_anew():
+    places = []
+    residency, _ = on_gpus(1, room=1)
+    a, b = (movable(n, places, moves=False) for n in "ab")
+    assert used(residency, a, b, a) == {"a": "cuda:0"}
+    assert places == [("a", "cuda:0"), ("b", "cuda:0"), ("a", "cuda:0")]
+
+
+def test_out_of_memory_while_loading_goes_elsewhere_and_is_said():
+    residency, told = on_gpus(2, room=2)
+    assert used(residency, movable("a", [], full_at=["cuda:0"])) == {"a": "cuda:1"}
+    assert [n.text for n in told] == ["'a' finds no room on cuda:0; it is loaded elsewhere."]
+    assert used(residency, movable("b", [], full_at=["cuda:0", "cuda:1"]))["b"] == "cpu"
+    stuck = movable("c", [], full_at=["cuda:0", "cuda:1"])
+    stuck.card = Card(memory=MB, devices=("cuda",))
+    with pytest.raises(ExpertError, match=r"'c' finds no room on cuda:. or cuda:.; close other programs") as caught:
+        used(residency, stuck)
+    assert caught.value.retryable
+    assert "c" not in names(residency)

@@ -173,6 +173,10 @@ class Expert(ABC):
     def unload(self) -> None:
         """Lets go of the memory that `load` took."""
 
+    def move(self, device: str) -> bool:
+        """Takes what is loaded to another device. False where it cannot; then it is unloaded, and loaded there."""
+        return False
+
     @classmethod
     def available(cls) -> str | None:
         """None when it can run here, else one sentence: what is missing and how to get it."""

@@ -8,6 +8,10 @@
 
 One run at a time per expert; others wait for it. The one unused for longest is evicted first, and
 never one that is running. What counts is the `memory` of the card.
+
+Where there are GPUs, an expert is loaded on the one with the most room. When that does not suffice, idle
+ones rest in main memory until they are wanted again; when a GPU has no room all the same, the next one is
+tried, then the CPU, and that is said.
 """
 
 from __future__ import annotations
@@ -17,11 +21,13 @@ import contextlib
 import itertools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
 from ..core.errors import AnyloomError, Cancelled, ExpertError
+from ..core.events import Notice
+from .accelerators import Gpu, gpus, out_of_memory
 from .contracts import Expert, ResolvesWeights
 from .selection import pick_device
 
@@ -35,6 +41,7 @@ class Resident:
     name: str
     memory: int
     busy: bool
+    device: str = ""
 
 
 @dataclass
@@ -47,14 +54,23 @@ class _Seat:
     busy: bool = True
     last_used: int = 0
     leaving: bool = False
+    device: str = ""
+    resting: bool = False  # on the CPU until it is wanted on a GPU again
 
 
 class Residency:
     """Loaded experts under a budget in bytes (None: no limit). Safe for many threads."""
 
-    def __init__(self, budget: int | None, weights: ResolvesWeights, device: str = "cpu"):
+    def __init__(
+        self,
+        budget: int | None,
+        weights: ResolvesWeights,
+        device: str = "cpu",
+        gpus: Callable[[], Sequence[Gpu]] = gpus,
+    ):
         self.budget = budget
         self.device = device
+        self._gpus = gpus
         self._weights = weights
         self._seats: dict[type[Expert], _Seat] = {}
         self._changed = threading.Condition()
@@ -71,7 +87,7 @@ class Residency:
         """What is in memory now, the most recently used first."""
         with self._changed:
             seats = sorted(self._seats.values(), key=lambda s: -s.last_used)
-            return tuple(Resident(s.expert.name, s.memory, s.busy) for s in seats)
+            return tuple(Resident(s.expert.name, s.memory, s.busy, s.device) for s in seats)
 
     def unload_all(self) -> None:
         """Lets go of everything; what is running leaves as soon as it ends."""
@@ -103,6 +119,8 @@ class Residency:
                 self._changed.wait()
         if seat.instance is None:
             self._load(seat, on_load)
+        elif seat.resting:
+            self._wake(seat, on_load)
         assert seat.instance is not None  # _load raises otherwise
         return seat.instance
 
@@ -125,9 +143,20 @@ class Residency:
         expert = seat.expert
         try:
             on_load()
-            instance = expert()
-            instance.load(pick_device(expert, self.device), expert.fetch(self._weights))
-            seat.instance = instance
+            files = expert.fetch(self._weights)
+            refused: list[str] = []
+            while seat.instance is None:
+                device = self._place(seat, refused)
+                instance = expert()
+                try:
+                    instance.load(device, files)
+                    seat.instance = instance
+                except Exception as e:
+                    if not device.startswith("cuda") or not out_of_memory(e):
+                        raise
+                    instance.unload()
+                    self._say(f"'{expert.name}' finds no room on {device}; it is loaded elsewhere.")
+                    refused.append(device)
         except BaseException as e:
             with self._changed:
                 self._seats.pop(expert, None)
@@ -135,6 +164,65 @@ class Residency:
             if isinstance(e, AnyloomError) or not isinstance(e, Exception):
                 raise
             raise ExpertError(f"The expert '{expert.name}' could not be loaded: {type(e).__name__}: {e}") from e
+
+    def _place(self, seat: _Seat, refused: Sequence[str] = ()) -> str:
+        """The device to load on: the GPU with the most room, made by sending idle experts to rest; or the CPU."""
+        device = pick_device(seat.expert, self.device)
+        mine = [g for g in self._gpus() if device in ("cuda", g.device)] if device.startswith("cuda") else []
+        left = [g for g in mine if g.device not in refused]
+        with self._changed:
+            if left:
+                best = max(left, key=self._room)
+                self._make_room_on(best, seat)
+                device = best.device
+            elif refused and "cpu" in seat.expert.card.devices:
+                device = "cpu"
+            elif refused:
+                raise ExpertError(
+                    f"The expert '{seat.expert.name}' finds no room on {' or '.join(refused)}; close other programs, "
+                    "or use a smaller model with --pin.",
+                    retryable=True,
+                )
+            seat.device = device
+        return device
+
+    def _room(self, gpu: Gpu) -> int:
+        """Bytes that are free there, those deducted that somebody is just about to take."""
+        return min(gpu.free, gpu.total - sum(s.memory for s in self._seats.values() if s.device == gpu.device))
+
+    def _make_room_on(self, gpu: Gpu, seat: _Seat) -> None:
+        """Sends idle experts from there to main memory, the one unused for longest first; who cannot go is evicted."""
+        room = self._room(gpu)
+        idle = [s for s in self._seats.values() if s.device == gpu.device and not s.busy and s is not seat]
+        for other in sorted(idle, key=lambda s: s.last_used):
+            if room >= seat.memory:
+                return
+            room += other.memory
+            try:
+                other.resting = other.instance is not None and other.instance.move("cpu")
+            except Exception:  # a plugin's code: it is evicted instead
+                _log.warning("The expert '%s' failed while it was moved.", other.expert.name, exc_info=True)
+            if other.resting:
+                other.device = "cpu"
+            else:
+                self._evict(other)
+
+    def _wake(self, seat: _Seat, on_load: Callable[[], None]) -> None:
+        """Back to a GPU; an expert that cannot go there is loaded anew."""
+        assert seat.instance is not None
+        seat.resting = False
+        try:
+            if seat.instance.move(self._place(seat)):
+                return
+        except Exception:  # no room after all, or a plugin's code
+            _log.warning("The expert '%s' failed while it was moved.", seat.expert.name, exc_info=True)
+        seat.instance.unload()
+        seat.instance = None
+        self._load(seat, on_load)
+
+    def _say(self, text: str) -> None:
+        if emit := getattr(self._weights, "emit", None):
+            emit(Notice(text))
 
     def _leave(self, expert: type[Expert]) -> None:
         with self._changed:

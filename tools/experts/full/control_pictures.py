@@ -172,10 +172,10 @@ class Poses(HubExpert):
         ]
         return [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in people]
 
-    def move(self, device: str) -> None:
+    def move(self, device: str) -> bool:
         """Both models go."""
-        super().move(device)
         self.finder = self.finder.to(device=device, dtype=precision(device))
+        return super().move(device)
 
 
 def hed() -> Any:

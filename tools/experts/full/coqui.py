@@ -113,10 +113,11 @@ class Xtts(HubExpert):
         one = speakers[name]
         return one["gpt_cond_latent"].to(self.device), one["speaker_embedding"].to(self.device)
 
-    def move(self, device: str) -> None:
+    def move(self, device: str) -> bool:
         """In full precision everywhere, as the model was made."""
         self.model.to(device)
         self.device = device
+        return True
 
 
 class XttsClone(Xtts):

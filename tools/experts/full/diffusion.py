@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 
 from ....core.errors import InputError, SettingsError
 from ....core.hub_files import variant
+from ...accelerators import out_of_memory
 from ...contracts import Output, Run
-from .hub import HubExpert, free, full, out_of_memory, precision
+from .hub import HubExpert, free, full, precision
 
 OFFLOAD = ("auto", "none", "model", "sequential")
 # What is done, one after the other, when memory runs out: (what is said, how much of the size is left).
@@ -38,6 +39,7 @@ class DiffusionExpert(HubExpert):
     needs = ("diffusers", "accelerate")
     pipeline: ClassVar[str]
     sides: ClassVar[int] = 8  # what width and height must be multiples of
+    placed: str
     defaults: ClassVar[Mapping[str, Any]] = {
         "revision": "", "offload": "auto", "steps": 50, "guidance": 7.5, "negative": "",
     }  # fmt: skip
@@ -138,7 +140,12 @@ class DiffusionExpert(HubExpert):
         left, _ = torch.cuda.mem_get_info(self.device)
         return "none" if left > self.card.memory else "model"
 
+    def move(self, device: str) -> bool:
+        """Takes the pipeline whole; one whose parts come and go by themselves cannot be moved."""
+        return self.placed == "none" and super().move(device)
+
     def _place(self, offload: str) -> None:
+        self.placed = offload
         if offload == "model":
             self.model.enable_model_cpu_offload(device=self.device)
         elif offload == "sequential":

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeVar
 
 from ....core.errors import ExpertError
 from ....core.events import Notice
+from ...accelerators import out_of_memory
 from ...contracts import Card, Expert, Output, ResolvesWeights, Run, Speed, Tool
 
 E = TypeVar("E", bound=Expert)
@@ -148,11 +149,12 @@ class HubExpert(Expert):
         with torch.inference_mode():
             return self.work(args, run)
 
-    def move(self, device: str) -> None:
+    def move(self, device: str) -> bool:
         """Takes the model to another device, in the precision that suits it."""
         self.model = self.model.to(device=device, dtype=precision(device))
         self.device = device
         free()
+        return True
 
     def unload(self) -> None:
         """Drops all that was loaded."""
@@ -166,15 +168,6 @@ def precision(device: str) -> Any:
     import torch
 
     return torch.float16 if device.startswith("cuda") else torch.float32
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there was no memory left, on a GPU or on this machine."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and ("not enough memory" in str(error) or "allocate memory" in str(error))
 
 
 def full(name: str, fault: str) -> ExpertError:

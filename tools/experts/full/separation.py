@@ -138,6 +138,7 @@ def conv_tasnet(state: Mapping[str, Any]) -> Any:
 
         def forward(self, x: Any) -> Any:
             h, total = self.bottleneck(x), 0
+            block: Any
             for block in self.TCN:
                 shared = block.shared_block(h)
                 h, total = h + block.res_conv(shared), total + block.skip_conv(shared)

@@ -54,10 +54,11 @@ class SpeechT5(HubExpert):
 
         return [spoken(args["text"], say, RATE, run)]
 
-    def move(self, device: str) -> None:
+    def move(self, device: str) -> bool:
         """The vocoder goes along."""
         super().move(device)
         self.vocoder = self.vocoder.to(device, self.model.dtype)
+        return True
 
 
 class OtherVoice(SpeechT5):

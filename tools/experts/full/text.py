@@ -153,10 +153,11 @@ class Likeness(HubExpert):
         words = next((w for least, w in LIKENESS if score >= least), "different")
         return [Output.text(f"{score:.2f} ({words})", "similarity", score=round(score, 4))]
 
-    def move(self, device: str) -> None:
+    def move(self, device: str) -> bool:
         """The encoder keeps its model in a place of its own."""
         self.encoder.model.to(device)
         self.encoder.device = self.device = device
+        return True
 
 
 def experts() -> list[type[Expert]]:

@@ -40,6 +40,7 @@ class Batch:
     of the words that captions have), where they are known; `made` the places of signal runs; `conditions` what
     the generator's text encoder makes of their captions (m, tokens, width); `latents` of the files of the first of
     them, or None;
+    `echoed` the words of these captions (m, signals) as rows of `spoken`, IGNORED behind the last;
     `seed` of the noise. `text` off leaves out the loss on words. `runs` is filled in by the model: what the
     output projectors read, without gradients.
     """
@@ -54,6 +55,8 @@ class Batch:
     seed: int = 0
     spelled: dict[str, Tensor] = field(default_factory=dict)
     table: Tensor | None = None
+    echoed: dict[str, Tensor] = field(default_factory=dict)
+    spoken: Tensor | None = None
     text: bool = True
     runs: dict[str, Tensor] = field(default_factory=dict)
 
@@ -106,7 +109,7 @@ class MultimodalLM(nn.Module):
         return layout_of(self.recipe, self.backbone.tokenizer, self.backbone.ends, self.signals, tokens)
 
     def forward(self, batch: Batch, score: bool = False) -> dict[str, Tensor]:
-        """Every loss on its own: `text`; by modality `spell_…`, `align_…`, `decide_…`, `denoise_…`; `cosine_…` is none.
+        """Each loss apart: `text`; by modality `spell_…`, `echo_…`, `align_…`, `decide_…`, `denoise_…`, `cosine_…`.
 
         With `score`, `{"score": …}` instead: the log-probability of each row's answer.
         """
@@ -121,6 +124,9 @@ class MultimodalLM(nn.Module):
             batch.runs[modality] = runs.detach()
             condition = self.output_projectors[modality](runs).float()
             losses |= self.alignment(modality, condition, batch.conditions[modality])
+            if modality in batch.echoed and batch.spoken is not None:
+                own = states[_spans(places, self.signals.counts[modality])]
+                losses[f"echo_{modality}"] = echo_loss(own, batch.echoed[modality], batch.spoken)
             latents = batch.latents.get(modality)
             if latents is not None:
                 generator = self.generators[modality]
@@ -199,6 +205,12 @@ def decision_loss(said: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> T
     """Mean over questions of the cross-entropy of answers (logits) with those wanted (logits)."""
     each = [-(wanted[k].softmax(-1) * said[k].log_softmax(-1)).sum(-1).mean() for k in said]
     return torch.stack(each).mean()
+
+
+def echo_loss(states: Tensor, words: Tensor, spoken: Tensor) -> Tensor:
+    """States (m, signals, hidden) as if they foretold the words (m, signals), rows of `spoken`; IGNORED is left out."""
+    logits = states.float() @ spoken.T
+    return F.cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=IGNORED)
 
 
 def spelling_loss(projected: Tensor, words: Tensor, table: Tensor) -> Tensor:

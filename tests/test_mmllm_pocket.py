@@ -155,6 +155,27 @@ def test_decisions_are_compared_question_by_question():
     assert float(same) < 0.05 < 4 < float(other)
 
 
+def test_states_of_signals_foretell_the_words_of_what_is_asked_for(tmp_path):
+    items, model = toy_items(tmp_path), toy_model()
+    bank = MediaBank(model, items, "cpu")
+    talks = [t.turns for t in build(items, "train", 30, kinds=["make"])]
+    batch = make_batch(model, bank, talks, echo=True)
+    words = batch.echoed["image"]
+    assert words.shape == (len(batch.made["image"]), 2), "as many as there are signals"
+    ids = model.layout().words.plain(" cat")
+    said = bank.echoed("image", ["a cat", "something nobody said"])
+    assert torch.equal(bank.spoken[said[0]], model.backbone.rows[1][torch.tensor(ids[:2])])
+    assert said[1].tolist() == [-100, -100]
+    set_trainable(model, ("rows", "lora"))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    before = float(model(batch)["echo_image"])
+    for _ in range(25):
+        model(batch)["echo_image"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert float(model(batch)["echo_image"]) < 0.7 * before
+
+
 def test_what_a_generator_decides_is_a_loss_of_its_own(tmp_path):
     items, model = toy_items(tmp_path), toy_model()
     keys = torch.randn(7, 12, generator=torch.Generator().manual_seed(2))

@@ -22,7 +22,7 @@ from torch import Tensor
 from ...core.errors import InputError
 from ...mmllm.dialogue import Laid, Made, Seen, Turn
 from ...mmllm.model import IGNORED, Batch, MultimodalLM
-from .instructions import bare_thing
+from .instructions import bare, bare_thing
 from .items import Item
 
 AT_ONCE = 64  # files or captions in one pass of a frozen part
@@ -43,6 +43,7 @@ class MediaBank:
         self._kept: dict[tuple[str, str], dict[str, Tensor]] = {}
         self._laid: dict[tuple[tuple[Turn, ...], bool], Laid] = {}
         self._spelled, self.table = self._words([i for i in items if i.file is not None])
+        self._said, self.spoken = self._captions({c for i in items for c in i.captions})
 
     def features(self, modality: str, keys: Sequence[str]) -> Tensor:
         """(n, t, width) of files, by id."""
@@ -62,6 +63,12 @@ class MediaBank:
     def spelled(self, keys: Sequence[str]) -> Tensor:
         """(n, tokens): the words of files' captions, as rows of `table`; a line's end behind the last."""
         return torch.stack([self._spelled[k] for k in keys]).to(self.device)
+
+    def echoed(self, modality: str, captions: Sequence[str]) -> Tensor:
+        """(n, signals): the words of captions, as rows of `spoken`; IGNORED behind the last and where unknown."""
+        count = self.model.signals.counts[modality]
+        rows = [(self._said.get(thing_of(c), []) + [IGNORED] * count)[:count] for c in captions]
+        return torch.tensor(rows, device=self.device)
 
     def lay(self, turns: Sequence[Turn], answer: bool = False) -> Laid:
         """A dialogue as ids, once."""
@@ -130,6 +137,14 @@ class MediaBank:
             table = self.model.backbone.embed(torch.tensor(known, device=self.device)).float().detach()
         return {k: torch.tensor([row_of[i] for i in row]) for k, row in ids.items()}, table
 
+    def _captions(self, captions: Iterable[str]) -> tuple[dict[str, list[int]], Tensor]:
+        """Captions as rows of a table of the backbone's vectors, by which it foretells words, and that table."""
+        ids = {c: self.layout.words.plain(f" {c}") for c in {thing_of(c) for c in captions}}
+        known = sorted({i for row in ids.values() for i in row})
+        row_of = {i: n for n, i in enumerate(known)}
+        head = self.model.backbone.rows[1][torch.tensor(known)].detach().to(self.device, torch.float32)
+        return {c: [row_of[i] for i in row] for c, row in ids.items()}, head
+
     def _file(self, what: str, modality: str) -> Path | None:
         part: Any = self.model.encoders if what == "features" else self.model.generators
         mark = getattr(part[modality], "condition_print", part[modality].fingerprint)
@@ -169,9 +184,11 @@ def make_batch(
     last_only: bool = False,
     text: bool = True,
     spell: bool = False,
+    echo: bool = False,
 ) -> Batch:
     """Dialogues as one padded batch. `targets` off leaves out what only alignment needs; `last_only` puts loss
-    on the last turn alone (preference); `text` off leaves the loss on words out; `spell` puts one on content."""
+    on the last turn alone (preference); `text` off leaves the loss on words out; `spell` puts one on content,
+    `echo` one on the states of signals."""
     laid = [bank.lay(turns) for turns in talks]
     width = max(len(one.ids) for one in laid)
     ids = torch.full((len(laid), width), bank.layout.stop)
@@ -188,7 +205,7 @@ def make_batch(
     batch = Batch(ids.to(device), labels.to(device), mask.to(device), seed=seed, text=text)
     _seen(batch, bank, laid, spell)
     if targets:
-        _made(batch, bank, laid, denoise)
+        _made(batch, bank, laid, denoise, echo)
     return batch
 
 
@@ -200,6 +217,11 @@ def content_batch(bank: MediaBank, keys: dict[str, Sequence[str]]) -> Batch:
         batch.seen[modality] = (bank.features(modality, some), nothing)
         batch.spelled[modality] = bank.spelled(some)
     return batch
+
+
+def thing_of(caption: str) -> str:
+    """A caption without what says that it is a sound, and without its article."""
+    return bare_thing(bare(caption))
 
 
 def length_of(turns: Sequence[Turn], tokens: int = 10) -> int:
@@ -223,7 +245,7 @@ def _seen(batch: Batch, bank: MediaBank, laid: Sequence[Laid], spell: bool) -> N
             batch.spelled[modality], batch.table = bank.spelled(keys), bank.table
 
 
-def _made(batch: Batch, bank: MediaBank, laid: Sequence[Laid], denoise: bool) -> None:
+def _made(batch: Batch, bank: MediaBank, laid: Sequence[Laid], denoise: bool, echo: bool) -> None:
     """Targets of every signal run whose caption is known, by modality; those of which there are files come first."""
     found: dict[str, list[tuple[Made, list[int]]]] = {}
     for row, one in enumerate(laid):
@@ -234,5 +256,8 @@ def _made(batch: Batch, bank: MediaBank, laid: Sequence[Laid], denoise: bool) ->
         some.sort(key=lambda one: not one[0].key)
         batch.made[modality] = torch.tensor([p for _, p in some], device=bank.device)
         batch.conditions[modality] = bank.conditions(modality, [m.caption for m, _ in some])
+        if echo:
+            batch.echoed[modality] = bank.echoed(modality, [m.caption for m, _ in some])
+            batch.spoken = bank.spoken
         keys = [m.key for m, _ in some if m.key]
         batch.latents[modality] = bank.latents(modality, keys) if denoise and keys else None

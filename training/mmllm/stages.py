@@ -1,17 +1,20 @@
 """The stages: what each trains, on which dialogues, with which weights of the losses.
 
-| stage      | trains                                         | dialogues             | losses                       |
-|------------|------------------------------------------------|-----------------------|------------------------------|
-| 1          | input projectors                               | one file, its caption | text, spell                  |
-| 2          | output projectors, signal rows                 | a request, one file   | text, align, decide, denoise |
-| 3          | LoRA, signal rows, input and output projectors | all of them           | all of these                 |
-| repeat     | output projectors                              | all that make files   | align, decide, denoise       |
-| preference | LoRA                                           | pairs                 | DPO, text, align, decide     |
+| stage      | trains                                     | dialogues             | losses                             |
+|------------|--------------------------------------------|-----------------------|------------------------------------|
+| 1          | input projectors                           | one file, its caption | text, spell                        |
+| 2          | output projectors, signal rows             | a request, one file   | text, echo, align, decide, denoise |
+| 3          | LoRA, rows, input and output projectors    | all of them           | all of these                       |
+| repeat     | output projectors                          | all that make files   | align, decide, denoise             |
+| preference | LoRA                                       | pairs                 | DPO, text, align, decide           |
 
 (text, align and decide of the preference stage: those of the better answer.)
 
 `spell`: projected content lies near the vectors of its caption's words. The backbone is not run for it, so that
 stage 1 begins with a time of it alone (`alone`), and the text loss finishes what can then be read already.
+`echo`: the states of signals foretell the caption's words, as the backbone would: it knows how to copy, and the
+output projectors learn soonest from states that say apart what was said. It is a help, no channel: six states
+hold no more than six words, and alignment goes on through all of them.
 `decide`: what the generator reads off its condition (which thing, which colour) is what it reads off the text's.
 `replays`: after each step the output projectors learn so many times more from runs remembered (`replay.py`).
 
@@ -63,14 +66,14 @@ class Stage:
 
 
 _MAKING = {"align": 1.0, "decide": 0.5, "denoise": 0.2}
-_ALL = {"text": 1.0, "spell": 0.1, **_MAKING}
+_ALL = {"text": 1.0, "spell": 0.1, "echo": 0.2, **_MAKING}
 STAGES = {
     s.name: s
     for s in (
         Stage("1", ("projectors",), ("tell", "both"), {"text": 1.0, "spell": 0.3}, steps=3000, batch=32, share=0.17,
               alone=0.65),
-        Stage("2", ("rows", "output_projectors"), ("make",), {"text": 1.0, **_MAKING}, steps=3000, batch=32,
-              share=0.10, replays=2),
+        Stage("2", ("rows", "output_projectors"), ("make",), {"text": 1.0, "echo": 0.2, **_MAKING}, steps=3000,
+              batch=32, share=0.10, replays=2),
         Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.50, replays=2),
         Stage("repeat", ("output_projectors",), ("make", "turn", "two", "talk"), _MAKING, steps=1000, batch=48,
               share=0.16, replays=6, remembers=16_384).scaled(0.7),

@@ -56,6 +56,7 @@ class Options:
     steps: int | None = None
     minutes: float | None = None
     denoise: bool = True
+    replays: int | None = None
     batch: int | None = None
     rate: float = 1.0  # times a stage's own learning rates
     seed: int = 0
@@ -104,7 +105,9 @@ def _adapted(how: Stage, options: Options) -> Stage:
     endless = 10**9 if options.minutes is not None else how.steps
     weights = {k: v for k, v in how.weights.items() if options.denoise or k != "denoise"}
     steps = options.steps or endless
-    return replace(how, steps=steps, batch=options.batch or how.batch, weights=weights).scaled(options.rate)
+    replays = how.replays if options.replays is None else options.replays
+    how = replace(how, steps=steps, batch=options.batch or how.batch, weights=weights, replays=replays)
+    return how.scaled(options.rate)
 
 
 def _quick(model: MultimodalLM, bf16: bool) -> None:
@@ -244,6 +247,7 @@ class Training:
         batch = make_batch(
             self.model, self.bank, talks, seed=self._seed(), denoise=bool(weights.get("denoise")),
             text=bool(weights.get("text")), spell=bool(weights.get("spell")),
+            echo=bool(weights.get("echo")),
         )  # fmt: skip
         losses: dict[str, Tensor] = self.net(batch)
         if self.how.replays:

@@ -32,7 +32,13 @@ class Machines:
         """One more machine."""
         self._next += 1
         address = f"127.0.0.{self._next}"
-        return self._cluster.add_node(num_cpus=cpus, node_ip_address=address, **{**MEMORY, **options})
+        for attempt in range(4):
+            try:
+                return self._cluster.add_node(num_cpus=cpus, node_ip_address=address, **{**MEMORY, **options})
+            except Exception as e:  # Ray raises no other; on a busy machine its 30 s for a start are too few
+                if "timed out during startup" not in str(e) or attempt == 3:
+                    raise
+        raise AssertionError("the loop above returns or raises")
 
     def remove(self, machine):
         """A machine that loses its power."""

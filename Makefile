@@ -1,4 +1,5 @@
 # make run: set up and answer a real request.  make test: set up and run every test.
+# make faults: kills and freezes a cluster of its own in the middle of requests, for hours; docs/reliability.md.
 # make system: Debian packages without which some tests are skipped (a browser, a Redis server).
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 
 PACKAGES := chromium redis-server
 
-.PHONY: run test check system clean
+.PHONY: run test check system faults clean
 
 run: $(VENV)/.run
 	$(BIN)/anyloom ask "Read this note aloud, then write down what you hear" --attach examples/note.png --out out
@@ -25,6 +26,9 @@ system:
 	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null; \
 	else echo "Install $(PACKAGES) to run every test."; fi
+
+faults: $(VENV)/.test
+	$(BIN)/python benchmarks/faults.py --rounds 20 --log docs/reliability.md
 
 clean:
 	rm -rf $(VENV) out build anyloom.egg-info

@@ -234,7 +234,10 @@ def chain_table(result: Mapping[str, Any]) -> str:
 
 
 def _interval(found: Mapping[str, Any] | None) -> str:
-    return f"{found['mean']:.2f} ({found['low']:.2f}–{found['high']:.2f})" if found else "–"
+    if not found:
+        return "–"
+    between = f"{found['low']:.2f}–{found['high']:.2f}" if found["n"] > 1 else "one item"
+    return f"{found['mean']:.2f} ({between})"
 
 
 @evaluate.command("report")

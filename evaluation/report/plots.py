@@ -55,7 +55,7 @@ def intervals(
     if not points:
         return ""
     top = top or nice(max(p.high for p in points))
-    step, y, out = 17 + 15 * len(modes), 8, []
+    step, y, out = 23 + 15 * len(modes), 8, []
     height = step * len(lines) + 34
 
     def x(value: float) -> float:

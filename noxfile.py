@@ -12,5 +12,6 @@ nox.options.sessions = []
 @nox.session(python=["3.11", "3.12"], tags=["coqui"])
 def coqui(session: nox.Session) -> None:
     """XTTS-v2: a tiny checkpoint in coqui's own format, written, opened and spoken with."""
-    session.install("torch==2.11.*", "torchaudio==2.11.*", "coqui-tts>=0.27", "-e", ".[dev]")
+    session.install("torch==2.11.*", "torchaudio==2.11.*", "coqui-tts[codec]>=0.27")
+    session.install("pytest", "pytest-asyncio", "-e", ".")
     session.run("pytest", "tests/test_full_coqui.py", *session.posargs)

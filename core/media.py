@@ -143,7 +143,8 @@ def _image(path: Path, limits: Limits) -> MediaInfo:
     except InputError:
         raise
     except Image.DecompressionBombError as e:
-        raise InputError(f"'{path.name}' has too many pixels ({_reason(e)}).") from e
+        most = f"{limits.image_pixels / 1e6:g} million"
+        raise InputError(f"'{path.name}' has too many pixels; the limit is {most}, so scale it down first.") from e
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, KeyError, EOFError) as e:
         raise InputError(f"'{path.name}' is a broken or truncated picture: {_reason(e)}.") from e
     return MediaInfo("image", media_type, {"width": width, "height": height})

@@ -118,7 +118,10 @@ async def do_policy(talk: Talk, c: Command) -> None:
         talk.pins[tool] = expert
         talk.policy = "pinned"
     elif c.rest:
-        load_settings({"policy": c.rest})  # raises where it is unknown
+        try:
+            load_settings({"policy": c.rest})  # raises where it is unknown
+        except SettingsError as e:
+            raise SettingsError(str(e).removeprefix("flag: ")) from e
         talk.policy = c.rest
     pins = "".join(f", {tool}={expert}" for tool, expert in talk.pins.items())
     talk.say(f"policy: {talk.policy or talk.agent.settings.policy}{pins}")

@@ -98,12 +98,23 @@ class Bench:
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(self.data)], check=True)
         self.mounted = disk
         self.services = Services(self.folder)
-        for name, number in (("redis", 0), ("head", 0), ("worker", 0), ("worker", 1)):
-            self.services.start(name, number)
-            if number == 0:
-                self.services.healthy(name)
+        self.services.start("redis")
+        self.services.healthy("redis")
+        self.services.start("head")
+        self._wait("gcs_server", "raylet.*127.0.0.2")
+        for number, address in enumerate(("127.0.0.3", "127.0.0.4")):
+            self.services.start("worker", number)
+            self._wait(f"raylet.*{address}")
         where = {"data": str(self.data), "redis": self.services.redis, "ray": self.services.cluster}
         (self.folder / "where.json").write_text(json.dumps(where))
+
+    def _wait(self, *patterns: str) -> None:
+        """Until these processes run: a cheaper question than the services' own checks, and enough to go on."""
+        end = time.monotonic() + PATIENCE
+        while not all(self.services.processes(p) for p in patterns):
+            if time.monotonic() > end:
+                raise SystemExit(f"{' or '.join(patterns)} did not start; logs are in {self.folder}.")
+            time.sleep(0.5)
 
     def close(self) -> None:
         """Ends everything."""

@@ -8,7 +8,7 @@ machine spoils its figures less: of the front end, of its driver, and of redis-s
 of a plan. `simulate` sends tasks of `--seconds` through a network of queues with those times: front ends and drivers
 (one processor each, as Python has it), hosts (one task at a time), one Redis server. Every machine is kept busy by
 two waiting tasks. It reads out throughput, waiting, the station that is busiest, and what a thousand tasks cost at
-`--price` an hour and machine. Without FILE the figures of docs/scale.md are taken.
+`--price` an hour and machine. Without FILE benchmarks/scale.json is taken.
 """
 
 from __future__ import annotations
@@ -272,6 +272,8 @@ def main() -> int:
         if options.out:
             options.out.write_text(text + "\n")
         return 0
+    if not options.file.exists():
+        parser.error(f"there is no '{options.file.name}'; make it with: python benchmarks/scale.py measure --out FILE")
     costs = Costs(**json.loads(options.file.read_text()))
     for machines, seen in ((1, costs.one), (2, costs.two)):
         if seen:

@@ -1,0 +1,45 @@
+"""The discrete-event model of benchmarks/scale.py against what can be calculated by hand."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).parents[1] / "benchmarks" / "scale.py"
+
+
+@pytest.fixture(scope="module")
+def scale():
+    spec = importlib.util.spec_from_file_location("scale_model", FILE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["scale_model"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["scale_model"]
+
+
+def test_while_machines_are_few_they_are_the_limit(scale):
+    costs = scale.Costs(front=0.001, driver=0.001, redis=0.0005, line=0.001)
+    for machines in (1, 4):
+        found = scale.simulate(costs, machines, 0.5, 1, 2000, 1, steady=True)
+        assert found["a_second"] == pytest.approx(machines / 0.5, rel=0.02)
+        assert found["busiest"] == "host"
+        assert found["p50"] == pytest.approx(2 * 0.5, rel=0.05)  # one runs and one waits
+
+
+def test_with_many_the_slowest_station_is(scale):
+    costs = scale.Costs(front=0.002, driver=0.004, redis=0.001, line=0.0)
+    found = scale.simulate(costs, 1000, 1.0, 1, 10_000, 1)
+    assert found["busiest"] == "driver"
+    assert found["a_second"] == pytest.approx(1 / 0.004, rel=0.05)
+    assert found["use"]["redis"] == pytest.approx(0.001 / 0.004, rel=0.1)
+    four = scale.simulate(costs, 1000, 1.0, 4, 10_000, 1)
+    assert four["a_second"] == pytest.approx(1000, rel=0.1)  # the machines again, or Redis: both are at 1000 a second
+
+
+def test_without_measurements_it_says_what_to_do(scale, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["scale.py", "simulate", str(tmp_path / "none.json")])
+    with pytest.raises(SystemExit):
+        scale.main()
+    assert "scale.py measure --out FILE" in capsys.readouterr().err

@@ -4,7 +4,8 @@
         environment = hub.environment(home)      # for a process that shall use it
         hub.gated.add("owner/name")              # asks for a token, as gated repositories do
         hub.cut["model.safetensors"] = 1000      # the first answer breaks off after so many bytes
-        hub.spoiled.add("model.safetensors")     # its bytes are not those of its sum
+        hub.held.add("model.safetensors")        # half of it is sent, and then nothing until `hub.go_on` is set
+    hub.spoiled.add("model.safetensors")     # its bytes are not those of its sum
         hub.asked                                # what was asked for, in order: (method, path, Range)
 
 Endpoints: `/api/models/NAME[/revision/REV]`, `/api/models/NAME/tree/REV`, `/NAME/resolve/REV/FILE` by HEAD
@@ -29,6 +30,7 @@ class HubServer:
         self.repositories = dict(repositories)
         self.token = token
         self.gated, self.spoiled, self.cut, self.asked = set(), set(), {}, []
+        self.held, self.go_on = set(), threading.Event()
 
     def __enter__(self):
         hub = self
@@ -42,6 +44,7 @@ class HubServer:
         return self
 
     def __exit__(self, *error):
+        self.go_on.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -112,6 +115,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def part(self, data, headers, last, body):
         asked = self.headers.get("Range")
+        if body and last in self.owner.held:
+            self.send(200, data, body, headers, len(data) // 2)
+            self.owner.go_on.wait(60)
+            return None
         if not asked:
             most = self.owner.cut.pop(last, None) if body else None
             return self.send(200, data, body, headers, most)

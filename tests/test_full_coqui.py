@@ -12,7 +12,7 @@ import torch
 from TTS.tts.configs.xtts_config import XttsArgs, XttsConfig
 from TTS.tts.models.xtts import Xtts as Model
 
-from anyloom.core.errors import Cancelled, ExpertError
+from anyloom.core.errors import Cancelled, ExpertError, InputError
 from anyloom.tools.contracts import Run
 from anyloom.tools.experts.full.coqui import Xtts, XttsClone
 from anyloom.tools.fakes import tiny_wav
@@ -79,3 +79,6 @@ def test_a_voice_is_taken_from_a_recording(folder, tmp_path):
     expert = XttsClone()
     expert.load("cpu", {"folder": folder})
     assert expert.run({"text": "A box.", "audio": tmp_path / "voice.wav"}, Run(seed=1))[0].media_type == "audio/wav"
+    (tmp_path / "blip.wav").write_bytes(tiny_wav(b"\x09" * 32, rate=22050, seconds=0.5))
+    with pytest.raises(InputError, match="is shorter than a second; a voice wants some six seconds"):
+        expert.run({"text": "A box.", "audio": tmp_path / "blip.wav"}, Run())

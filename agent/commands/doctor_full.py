@@ -6,7 +6,10 @@ and whether there is a token for them, room on the disk. One expert is in memory
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -52,6 +55,8 @@ def download(settings: Settings, only: Sequence[str] = (), yes: bool = False) ->
     if not yes and sys.stdin.isatty():
         click.confirm("Go on?", default=True, abort=True)
     outcomes = []
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _stopped)
     for expert in experts:
         reason = ready.get(expert.name, "")
         outcome = (
@@ -61,6 +66,12 @@ def download(settings: Settings, only: Sequence[str] = (), yes: bool = False) ->
         click.echo(f"  {_MARK[outcome.state]} {outcome.expert}: {outcome.note}")
     _table(outcomes)
     return 1 if any(o.state == "failed" for o in outcomes) else 0
+
+
+def _stopped(*signal: object) -> None:
+    """Ctrl-C: leaves at once, for the hub's library waits for connections that may be dead; what came is kept."""
+    click.echo("\nStopped; what was fetched is kept, and the next time goes on with it.", err=True)
+    os._exit(130)
 
 
 _MARK = {"ran": "✓", "skipped": "–", "failed": "✗"}

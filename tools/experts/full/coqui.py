@@ -18,9 +18,10 @@ from ...builtin import tool
 from ...contracts import Card, Expert, Output, ResolvesWeights, Run
 from ...full_tools import full_tool
 from .. import sentences
-from .encode import wav
+from .encode import samples_of, wav
 from .hub import HubExpert, missing
 
+RATE = 22_050  # at which the model hears voices
 REPOSITORY = "coqui/XTTS-v2"
 FILES = ["config.json", "vocab.json", "model.pth", "speakers_xtts.pth"]
 LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "pl", "tr", "ru", "nl", "cs", "ar", "zh-cn", "hu", "ko", "ja", "hi")
@@ -127,8 +128,19 @@ class XttsClone(Xtts):
     tool = full_tool("voice-cloning")
 
     def voice(self, args: Mapping[str, Any]) -> tuple[Any, Any]:
-        """What stands for the voice: computed from the recording."""
-        return self.model.get_conditioning_latents(audio_path=[str(args["audio"])])  # type: ignore[no-any-return]
+        """What stands for the voice: computed from the recording's first half minute.
+
+        It is read as all sounds are here; coqui's own reading would want torchcodec and FFmpeg's libraries.
+        """
+        import torch
+
+        audio = Path(args["audio"])
+        samples = samples_of(audio, RATE)[: 30 * RATE]
+        if len(samples) < RATE:
+            raise InputError(f"'{audio.name}' is shorter than a second; a voice wants some six seconds.")
+        sound = torch.as_tensor(samples)[None].to(self.device)
+        latent = self.model.get_gpt_cond_latents(sound, RATE)
+        return latent, self.model.get_speaker_embedding(sound, RATE)
 
 
 def experts() -> list[type[Expert]]:

@@ -7,6 +7,9 @@ it is, is painted and encoded as training goes. A tenth of the conditions is dro
 style is asked for by name, the thing's own picture in that style is kept from the drafts half of the time,
 so that the model learns to redraw a thing in a style it is not remembered in.
 
+Drafts and checks are of the training split; the memory that is kept in the end holds all pictures, since a memory
+can hold what the denoiser was never trained on.
+
 Writes RUNS/image: checkpoint.pt, log.jsonl, checks.jsonl, sheet-STEP.png every few minutes, and pipeline/
 in diffusers' layout, with the averaged weights and the memory.
 """
@@ -16,7 +19,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,10 +75,8 @@ class Stock:
         self.conditions = conditions_of(text, reader, [s.caption for s in scenes], device)
         self.items = [i for i in manifest.items if i.modality == "image"]
         self.latents = self._encoded(self.items)
-        trained = [i for i in self.items if i.split == TRAIN]
-        rows = {(i.concept, i.style): i.row for i in trained}
-        self.memory = Memory(self.latents[list(rows.values())], [c for c, _ in rows], [s for _, s in rows], words)
-        self.rows = rows
+        self.rows = {(i.concept, i.style): i.row for i in self.items if i.split == TRAIN}
+        self.memory = remembered(self.latents, self.rows, words)
 
     def _encoded(self, items: Sequence[object]) -> Tensor:
         pictures = [(Sprite(n),) for n in range(len(items))]
@@ -138,6 +139,11 @@ class Stock:
         return made.to(self.device)
 
 
+def remembered(latents: Tensor, rows: Mapping[tuple[str, str], int], words: dict[str, list[str]]) -> Memory:
+    """A memory of the pictures whose rows are given by (concept, style)."""
+    return Memory(latents[list(rows.values())], [c for c, _ in rows], [s for _, s in rows], words)
+
+
 def conditions_of(text: Features, reader: Reader, captions: Sequence[str], device: str) -> Tensor:
     """float16 conditions (n, 6, 256) of captions."""
     features, _ = features_of(text, captions)
@@ -190,6 +196,7 @@ def train_image(
                     _look(model, whole, checks, folder, loop, say)
     loop.keep()
     with loop.averaged():
+        whole.memory = remembered(stock.latents, {(i.concept, i.style): i.row for i in stock.items}, words)
         _look(model, whole, checks, folder, loop, say)
         return save_pipeline(whole, out, folder / "pipeline")
 

@@ -243,12 +243,15 @@ def _data(folder: Path) -> Any:
 
 
 def _chat(settings: Any) -> Any:
-    """The base model's own answers to plain questions."""
+    """The base model's own answers to plain questions, each asked once."""
+    from functools import cache
+
     from ...core.smollm import open_smollm
     from ...core.weights import Weights
 
     lm = open_smollm(Weights(settings.cache_dir, offline=settings.offline), cache_dir=settings.cache_dir)
 
+    @cache
     def answer(question: str) -> str:
         session = lm.session()
         session.feed("<|im_start|>user\n")

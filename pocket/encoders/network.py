@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..generators.networks import ChannelNorm, Residual
+from ..generators.networks import ChannelNorm, Residual, attention
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,6 @@ class Block(nn.Module):
         seen = attention(q, k, v).transpose(1, 2).reshape(n, tokens, width)
         x = x + self.out(seen)
         return x + self.down(F.gelu(self.up(self.norms[1](x))))
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """(n, heads, tokens, d) each. Written out where it is trained: so few tokens cost a flash kernel more than two
-    plain products on a CPU."""
-    if not (q.requires_grad and q.device.type == "cpu"):
-        return F.scaled_dot_product_attention(q, k, v)
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    return scores.float().softmax(-1).to(v.dtype) @ v
 
 
 class SenseEncoder(nn.Module):

@@ -60,7 +60,7 @@ class PocketAudio:
             sizes, config = json.loads(heads["flow"]["sizes"]), json.loads(heads["reader"]["config"])
             made: dict[str, nn.Module] = {
                 "coder": MelCoder(), "vocoder": Vocoder(), "reader": Reader(ReaderConfig(**config)),
-                "flow": AudioFlow(FlowSizes(**{**sizes, "latent": tuple(sizes["latent"])})),
+                "flow": AudioFlow(FlowSizes(**{k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()})),
             }  # fmt: skip
             for name, module in made.items():
                 module.load_state_dict({k: v.float() for k, v in tensors[name].items()})
@@ -75,7 +75,7 @@ class PocketAudio:
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
-        return self.flow.place.device
+        return self.flow.ramps.device
 
     def named_parameters(self) -> list[tuple[str, Any]]:
         """Of the networks: all frozen, which every stage asserts."""

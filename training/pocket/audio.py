@@ -164,7 +164,8 @@ def train_flow(waves: Waves, words: SceneWords, budget: Budget, out: Path, say: 
     config = ReaderConfig()
     reader = Reader(config)
     reader.fit(words.features[:8192].float())
-    flow = AudioFlow(FlowSizes(condition=config.width))
+    flow = AudioFlow(FlowSizes(condition=config.width, rows=config.rows))
+    flow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     both = nn.ModuleDict({"reader": reader, "flow": flow}).to(budget.device)
     say(f"flow: {_millions(both)} million parameters, {len(words.captions)} captions, {len(waves.all)} clips")
     with torch.no_grad():

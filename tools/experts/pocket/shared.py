@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -18,6 +19,15 @@ MINILM = (
 
 _open: WeakValueDictionary[str, Any] = WeakValueDictionary()
 _opening = threading.RLock()
+
+
+def missing(model: str, file: str) -> str | None:
+    """None where the weights of this pocket model ship with this version, else one sentence."""
+    from .... import weights
+
+    if (Path(weights.__path__[0]) / f"pocket-{model}" / file).exists():
+        return None
+    return f"pocket-{model} has no trained weights in this version; train it (docs/pocket-models.md)."
 
 
 def held(key: str, make: Callable[[], Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ....core.errors import InputError
 from ...builtin import tool
 from ...contracts import Card, Expert, Output, Run
-from .shared import MINILM, WEIGHTS, held
+from .shared import MINILM, WEIGHTS, held, missing
 
 AUDIO = WEIGHTS.format("audio")
 
@@ -23,6 +23,11 @@ class PocketTextToAudio(Expert):
     card = Card(weights=(AUDIO, MINILM), size=105_000_000, memory=200_000_000, speed="fast", quality=0.3)
     defaults: ClassVar[Mapping[str, Any]] = {"steps": 16, "guidance": 3.0}
     model: Any
+
+    @classmethod
+    def available(cls) -> str | None:
+        """Whether its weights ship."""
+        return missing("audio", "flow.safetensors")
 
     def load(self, device: str, weights: Mapping[str, Path]) -> None:
         """Opens the networks."""

@@ -11,7 +11,7 @@ from pocket_rig import toy_data, toy_sounds
 from anyloom.core.errors import InputError, WeightsError
 from anyloom.core.settings import load_settings
 from anyloom.core.weights import Weights
-from anyloom.pocket.captioner import Captioner
+from anyloom.pocket.captioner import Captioner, CaptionerSizes, Words, read_tensors
 from anyloom.pocket.encoders.network import POCKET
 from anyloom.pocket.encoders.pocket import PocketEncoder
 from anyloom.pocket.generators.audio import PocketAudio
@@ -19,10 +19,10 @@ from anyloom.pocket.generators.image import png
 from anyloom.pocket.generators.text import MINILM, Features
 from anyloom.training.pocket import audio, encoders
 from anyloom.training.pocket.audio_data import SoundData, draw
-from anyloom.training.pocket.audio_loop import Budget
+from anyloom.training.pocket.audio_loop import KEPT, Budget
 from anyloom.training.pocket.audio_scenes import captions, scenes
 from anyloom.training.pocket.audio_words import SceneWords
-from anyloom.training.pocket.captions import train_captioner
+from anyloom.training.pocket.captions import begin_with, train_captioner
 from anyloom.training.pocket.data import Manifest
 from anyloom.training.pocket.encoders_data import SoundPool
 from anyloom.training.pocket.encoders_pictures import ClipPool, PicturePool
@@ -117,7 +117,8 @@ def senses(tmp_path_factory, sounds, pictures):
     encoders.train_encoder(pools[1], sizes["video"], Budget(steps=4, batch=4), out, silent, out / "image.safetensors")
     encoders.train_encoder(pools[2], sizes["audio"], Budget(steps=4, batch=4), out, silent)
     opened = {sense: PocketEncoder.open(out / f"{sense}.safetensors") for sense in POCKET}
-    train_captioner(pools, opened, Budget(steps=12, batch=8, rate=3e-3), out, silent)
+    before = out / "run-image" / KEPT
+    train_captioner(pools, opened, Budget(steps=12, batch=8, rate=3e-3), out, silent, before)
     return out, opened
 
 
@@ -132,6 +133,18 @@ def test_encoders_learn_and_a_clip_is_seen_through_the_pictures_trunk(senses):
     with pytest.raises(WeightsError):
         PocketEncoder.open(out.parent / "alone.safetensors")
     (out.parent / "alone.safetensors").rename(out / "video.safetensors")
+
+
+def test_a_captioner_begins_with_what_the_encoders_run_knew(senses, pictures, sounds):
+    out, _ = senses
+    told = Words.of(PicturePool(pictures, "cpu", painted=2).texts())
+    more = Words.of([*told.words, "zither"])
+    captioner = Captioner(CaptionerSizes(len(more), sees=32), more)
+    begin_with(captioner, out / "run-image" / KEPT, told)
+    kept, _ = read_tensors(out / "run-image" / KEPT)
+    old, new = told.words.index("ball"), more.words.index("ball")
+    assert torch.equal(captioner.embed.weight[new], kept["average.captioner.embed.weight"][old])
+    assert torch.equal(captioner.enter["image"].weight, kept["average.captioner.enter.image.weight"])
 
 
 def test_captions_and_answers_are_words_of_the_list(senses, pictures, tmp_path):

@@ -176,6 +176,7 @@ def encoders(
 def captions(sounds: Path | None, pictures: Path | None, folder: Path, out: Path, **flags: Any) -> None:
     """Train the captioner over the encoders that are there: captions, and questions about pictures."""
     from ...pocket.encoders.pocket import PocketEncoder
+    from ...training.pocket.audio_loop import KEPT
     from ...training.pocket.captions import train_captioner
 
     budget = _budget(flags)
@@ -185,7 +186,7 @@ def captions(sounds: Path | None, pictures: Path | None, folder: Path, out: Path
         raise InputError(f"'{folder}' holds no encoder for the data given; run `anyloom train encoders` first.")
     found = {s: PocketEncoder.open(folder / f"{s}.safetensors", budget.device) for s in senses}
     pools = [_pool(s, sounds, pictures, budget, flags) for s in senses]
-    train_captioner(pools, found, budget, out, click.echo)
+    train_captioner(pools, found, budget, out, click.echo, folder / "run-image" / KEPT)
 
 
 @click.command("judge")

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...pocket.captioner import Captioner, CaptionerSizes, Words
+from ...pocket.captioner import Captioner, CaptionerSizes, Words, read_tensors
 from ...pocket.encoders.pocket import PocketEncoder
 from .audio_loop import Budget, Say, fit
 from .encoders_data import Batch, Pool, draws, overlap, shares
@@ -24,13 +24,19 @@ ASKED = {"image": 0.5, "video": 0.25, "audio": 0.0}
 
 
 def train_captioner(
-    pools: Sequence[Pool], encoders: Mapping[str, PocketEncoder], budget: Budget, out: Path, say: Say
-) -> dict[str, float]:
-    """Trains the decoder on the pools' senses and writes it."""
+    pools: Sequence[Pool], encoders: Mapping[str, PocketEncoder], budget: Budget, out: Path, say: Say,
+    start: Path | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """Trains the decoder on the pools' senses and writes it.
+
+    `start`: the checkpoint of the picture encoder's run, whose passing captioner it begins with.
+    """
     torch.manual_seed(budget.seed)
     words = Words.of(t for pool in pools for t in pool.texts())
     width = next(iter(encoders.values())).width
     captioner = Captioner(CaptionerSizes(len(words), sees=width), words).to(budget.device)
+    if start is not None and start.exists():
+        begin_with(captioner, start, Words.of(next(p for p in pools if p.sense == "image").texts()))
     count = sum(p.numel() for p in captioner.parameters())
     say(f"captioner: {count / 1e6:.2f} million parameters, {len(words)} words, {', '.join(p.sense for p in pools)}")
     turns = [pool for pool in pools for _ in range(SHARES[pool.sense])]
@@ -48,6 +54,21 @@ def train_captioner(
     captioner.save(out / "captioner.safetensors")
     say(f"the captioner is in {out / 'captioner.safetensors'}")
     return found
+
+
+def begin_with(captioner: Captioner, checkpoint: Path, words: Words) -> None:
+    """The captioner of an encoder's run, which knows fewer words: rows of the embedding go by word."""
+    prefix = "average.captioner."
+    tensors = read_tensors(checkpoint)[0]
+    found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    own = captioner.state_dict()
+    table = found.pop("embed.weight", None)
+    own |= {k: v for k, v in found.items() if k in own and own[k].shape == v.shape}
+    if table is not None and len(table) == len(words):
+        place = {w: n for n, w in enumerate(captioner.words.words)}
+        known = [(n, place[w]) for n, w in enumerate(words.words) if w in place]
+        own["embed.weight"][[there for _, there in known]] = table[[n for n, _ in known]].to(own["embed.weight"])
+    captioner.load_state_dict(own)
 
 
 def seen(encoder: PocketEncoder, items: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from ...core.errors import InputError
 from ...pocket.captioner import LONGEST, PAD, Captioner, CaptionerSizes, Words
 from ...pocket.encoders.network import Block, SenseEncoder, Sizes
 from ...pocket.encoders.pocket import save
-from .audio_loop import Budget, Say, fit
+from .audio_loop import KEPT, Budget, Say, fit
 from .encoders_data import Batch, Pool, overlap, shares
 
 TAUGHT, NAMED, SHARP = 1.0, 1.0, 20.0  # weights of captioning and labels beside the contrast; the heads' scale
@@ -123,12 +123,14 @@ def train_encoder(
     """Trains one encoder and writes it.
 
     `start`: another sense's encoder, in the same folder. Its trunk is taken over and stays as it is, which costs a
-    clip of eight frames no backward pass through them; the rest begins with its weights where shapes agree.
+    clip of eight frames no backward pass through them; the rest begins with its weights where shapes agree, and so do
+    text tower, decoder and heads, where the run's checkpoint is still there.
     """
     torch.manual_seed(budget.seed)
     model = Contrast(sizes, Words.of(pool.texts()), pool.classes).to(budget.device)
     model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start is not None:
+        _begin_like(model, start.parent / f"run-{start.stem}" / KEPT)
         _begin_with(model.encoder, start)
         model.encoder.trunk.requires_grad_(False)
     count = sum(p.numel() for p in model.encoder.parameters())
@@ -145,6 +147,20 @@ def train_encoder(
     save(model.encoder, out / f"{sizes.modality}.safetensors", start.name if start else "")
     say(f"the encoder is in {out / f'{sizes.modality}.safetensors'}")
     return found
+
+
+def _begin_like(model: Contrast, checkpoint: Path) -> None:
+    """What surrounds the encoder, where another run has it with the same names, shapes and words."""
+    from ...pocket.captioner import read_tensors
+
+    if not checkpoint.exists():
+        return
+    own = model.state_dict()
+    found = {k.removeprefix("average."): v for k, v in read_tensors(checkpoint)[0].items() if k.startswith("average.")}
+    worded = own["tower.embed.weight"].shape == found.get("tower.embed.weight", own["tower.places"]).shape
+    fitting = {k: v for k, v in found.items() if k in own and own[k].shape == v.shape and not k.startswith("encoder.")}
+    fitting = {k: v for k, v in fitting.items() if worded or k.startswith("heads.")}
+    model.load_state_dict({**own, **fitting})
 
 
 def _begin_with(encoder: SenseEncoder, file: Path) -> None:

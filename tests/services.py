@@ -135,7 +135,9 @@ class Services:
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
-        left = self.processes(".")
+        until = time.monotonic() + 30  # Ray's agents look only now and then whether their node is still there
+        while (left := self.processes(".")) and time.monotonic() < until:
+            time.sleep(0.5)
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 import json
 import tomllib
 import wave
+from dataclasses import replace
 from importlib import resources
 
 import pytest
@@ -37,6 +38,11 @@ COUNTS = Counts(scenes=6, clips=3, sounds=4, tests=4, asked_images=8, asked_clip
 
 def quiet(text):
     pass
+
+
+def items_of(folder):
+    """Toy items whose held-out captions nothing else has."""
+    return [replace(i, caption=f"{i.caption} again") if i.split != "train" else i for i in toy_items(folder)]
 
 
 @pytest.fixture(scope="module")
@@ -232,8 +238,8 @@ def test_batches_hold_like_lengths_and_every_dialogue_once():
 
 def test_minutes_bound_a_run_and_each_stage_has_its_share(tmp_path):
     items = toy_items(tmp_path)
-    talks = build(items, "train", 40, chat=lambda question: "Fine.")
-    options = Options(minutes=0.05, batch=4, denoise=False)
+    talks = build(items, "train", 200, chat=lambda question: "Fine.")
+    options = Options(minutes=0.05, batch=12, denoise=False)
     run(toy_model(), Data(items, talks), tmp_path / "out", ["2", "3"], options, say=quiet)
     last = {s: [json.loads(x) for x in (tmp_path / "out" / s / "log.jsonl").read_text().splitlines()][-1]
             for s in ("2", "3")}  # fmt: skip
@@ -262,7 +268,7 @@ def test_what_frozen_parts_made_is_kept_for_the_next_run(tmp_path, monkeypatch):
 
 
 def test_figures_of_a_toy_model_come_with_their_counts(tmp_path):
-    items = toy_items(tmp_path)
+    items = items_of(tmp_path)
     figures = check(Speaker(toy_model()), items, Tests(captions=2, shown=2, split="held-out"), say=quiet)
     assert figures.counts["modality"] <= 60
     assert {f"cosine_{m}" for m in SENSES} | {f"caption_{m}" for m in SENSES} <= set(figures.values)
@@ -274,7 +280,7 @@ def test_figures_of_a_toy_model_come_with_their_counts(tmp_path):
 
 def test_the_right_answer_counts_and_the_wrong_one_does_not(tmp_path, monkeypatch):
     """A model that always says the same words is right about the cats alone."""
-    items, speaker = toy_items(tmp_path), Speaker(toy_model())
+    items, speaker = items_of(tmp_path), Speaker(toy_model())
     monkeypatch.setattr(speaker, "speak", lambda *a, **k: Reply(text="This is a cat."))
     figures = check(speaker, items, Tests(captions=1, shown=8, split="held-out"), say=quiet)
     assert figures.values["caption_image"] == 0.25

@@ -209,7 +209,8 @@ class Training:
         for n in range(self.how.replays):
             with self.accelerator.autocast():
                 remembered = self.memory.losses(self.model, self._replayed, self._seed() * 64 + n)
-            self._learn(remembered)
+            if remembered:  # nothing yet, where the first dialogues ask for no media
+                self._learn(remembered)
         return {"total": total, "norm": norm, "rate": rate, **{n: float(v.detach()) for n, v in losses.items()}}
 
     def _learn(self, losses: dict[str, Tensor]) -> tuple[float, float]:

@@ -57,10 +57,12 @@ class PocketAudio:
         for name, file in files.items():
             tensors[name], heads[name] = read_tensors(file)
         try:
-            sizes, config = json.loads(heads["flow"]["sizes"]), json.loads(heads["reader"]["config"])
+            config = json.loads(heads["reader"]["config"])
+            raw: dict[str, Any] = json.loads(heads["flow"]["sizes"])
+            sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
             made: dict[str, nn.Module] = {
                 "coder": MelCoder(), "vocoder": Vocoder(), "reader": Reader(ReaderConfig(**config)),
-                "flow": AudioFlow(FlowSizes(**{k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()})),
+                "flow": AudioFlow(FlowSizes(**sizes)),
             }  # fmt: skip
             for name, module in made.items():
                 module.load_state_dict({k: v.float() for k, v in tensors[name].items()})

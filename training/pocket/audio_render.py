@@ -107,7 +107,7 @@ def _sweep(scene: Scene, rng: Generator) -> Wave:
     return (sound * np.clip((seconds - _time()) / 0.03, 0, 1)).astype(np.float32)
 
 
-def _noise(slope: float) -> object:
+def _noise(slope: float) -> Callable[[Scene, Any], Wave]:
     """Noise whose power falls with frequency to the power of `slope`: 0 white, 1 pink, 2 brown."""
 
     def make(scene: Scene, rng: Generator) -> Wave:

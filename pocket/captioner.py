@@ -156,20 +156,6 @@ class Captioner(nn.Module):
                 found[n] = self.words.text(said[: said.index(END)] if END in said else said)
         return found
 
-    @torch.no_grad()
-    def agreed(self, sense: str, views: Tensor, asked: str = "") -> str:
-        """One text for several views (n, tokens, sees) of one item: at every word their probabilities are averaged."""
-        start = self.words.asked(sense, asked)[-(LONGEST - 8) :]
-        numbers = torch.tensor([start], device=views.device).expand(len(views), -1)
-        while numbers.shape[1] < LONGEST:
-            logits = self(sense, views, numbers)[:, -1].float()
-            logits[:, [PAD, OTHER, ANSWER]] = -torch.inf
-            word = logits.softmax(-1).mean(0).argmax()
-            if int(word) == END:
-                break
-            numbers = torch.cat([numbers, word.expand(len(views), 1)], 1)
-        return self.words.text(numbers[0, len(start) :].tolist())
-
     def _go_on(self, sense: str, features: Tensor, numbers: Tensor) -> Tensor:
         ended = torch.zeros(len(numbers), dtype=torch.bool, device=numbers.device)
         while numbers.shape[1] < LONGEST and not bool(ended.all()):

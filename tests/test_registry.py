@@ -1,5 +1,6 @@
 """The registry: what is offered, what is refused and why, and that the built-ins come in like strangers."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -123,7 +124,10 @@ def test_every_card_is_complete():
     for expert in Registry(Settings()).all_experts():
         assert expert.__doc__, expert.name
         assert expert.card.licence, expert.name
-        assert expert.card.source.startswith("https://"), expert.name
+        if expert.available() is None and not expert.card.source.startswith(
+            "https://"
+        ):  # one of our own has a card here
+            assert (Path(__file__).parents[1] / expert.card.source).is_file(), expert.name
         assert expert.card.memory >= expert.card.size / 4, expert.name
 
 

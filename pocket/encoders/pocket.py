@@ -12,7 +12,6 @@ import json
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...core.errors import WeightsError
@@ -58,18 +57,6 @@ class PocketEncoder:
         if sizes.modality == "video":
             return media.frames(file, sizes.frames, sizes.height) * 2 - 1
         return log_mel(fitted(levelled(media.sound(file)))[None])[:, None]
-
-    def views(self, item: Tensor) -> Tensor:
-        """A picture (1, 3, h, w) as it is, a bit smaller, a bit larger, and mirrored; a clip or sound as it is."""
-        if self.modality != "image":
-            return item[None]
-        side = item.shape[-1]
-        sized = []
-        for share in (0.88, 1.08):
-            theta = torch.tensor([[[1 / share, 0, 0], [0, 1 / share, 0]]])
-            grid = F.affine_grid(theta, [1, 3, side, side], align_corners=False)
-            sized.append(F.grid_sample(item - 1, grid, align_corners=False) + 1)  # white around it
-        return torch.stack([item, *sized, item.flip(-1)])
 
     def encode(self, items: Tensor) -> Tensor:
         """See the contract."""

@@ -70,9 +70,11 @@ class Options:
 def run(model: MultimodalLM, data: Data, out: Path, stages: Sequence[str], options: Options, say: Say = print) -> Path:
     """Runs stages in order; returns `out/model`, the newest checkpoint as it ships, in float16."""
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs
 
     device = model.rows.rows.device
+    AcceleratorState._reset_state()  # one process may train twice, with another precision
     accelerator = Accelerator(
         cpu=device.type == "cpu", mixed_precision="bf16" if options.bf16 else "no",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],

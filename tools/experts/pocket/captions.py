@@ -8,7 +8,7 @@ from typing import Any
 
 from ...builtin import tool
 from ...contracts import Card, Expert, Output, Run
-from .shared import WEIGHTS, held
+from .shared import CARD, WEIGHTS, held
 
 ENCODERS, CAPTIONER = WEIGHTS.format("encoders"), WEIGHTS.format("captioner")
 
@@ -17,7 +17,14 @@ class _Looker(Expert):
     """One file in, words out."""
 
     sense = "image"
-    card = Card(weights=(ENCODERS, CAPTIONER), size=22_000_000, memory=80_000_000, speed="instant", quality=0.3)
+    card = Card(
+        weights=(ENCODERS, CAPTIONER),
+        size=22_000_000,
+        memory=80_000_000,
+        speed="instant",
+        quality=0.3,
+        source=CARD.format("captioner"),
+    )
 
     def load(self, device: str, weights: Mapping[str, Path]) -> None:
         """Opens the encoder of this sense and the captioner."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ....core.errors import InputError
 from ...builtin import tool
 from ...contracts import Card, Expert, Output, Run
-from .shared import MINILM, WEIGHTS, held
+from .shared import CARD, MINILM, WEIGHTS, held
 
 IMAGE, VIDEO = WEIGHTS.format("image"), WEIGHTS.format("video")
 
@@ -51,7 +51,14 @@ class PocketTextToImage(_Maker):
 
     name = "pocket-image"
     tool = tool("text-to-image")
-    card = Card(weights=(IMAGE, MINILM), size=110_000_000, memory=330_000_000, speed="fast", quality=0.3)
+    card = Card(
+        weights=(IMAGE, MINILM),
+        size=110_000_000,
+        memory=330_000_000,
+        speed="fast",
+        quality=0.3,
+        source=CARD.format("image"),
+    )
 
     def load(self, device: str, weights: Mapping[str, Path]) -> None:
         """Opens the networks."""
@@ -63,7 +70,14 @@ class PocketTextToVideo(_Maker):
 
     name = "pocket-video"
     tool = tool("text-to-video")
-    card = Card(weights=(VIDEO, IMAGE, MINILM), size=113_000_000, memory=340_000_000, speed="fast", quality=0.3)
+    card = Card(
+        weights=(VIDEO, IMAGE, MINILM),
+        size=113_000_000,
+        memory=340_000_000,
+        speed="fast",
+        quality=0.3,
+        source=CARD.format("video"),
+    )
     defaults: ClassVar[Mapping[str, Any]] = {**_Maker.defaults, "format": "mp4"}
     stem = "clip"
 

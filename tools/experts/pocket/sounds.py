@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ....core.errors import InputError
 from ...builtin import tool
 from ...contracts import Card, Expert, Output, Run
-from .shared import MINILM, WEIGHTS, held, missing
+from .shared import CARD, MINILM, WEIGHTS, held, missing
 
 AUDIO = WEIGHTS.format("audio")
 
@@ -20,7 +20,14 @@ class PocketTextToAudio(Expert):
     name = "pocket-audio"
     family = "pocket-sounds"
     tool = tool("text-to-audio")
-    card = Card(weights=(AUDIO, MINILM), size=105_000_000, memory=200_000_000, speed="fast", quality=0.3)
+    card = Card(
+        weights=(AUDIO, MINILM),
+        size=105_000_000,
+        memory=200_000_000,
+        speed="fast",
+        quality=0.3,
+        source=CARD.format("audio"),
+    )
     defaults: ClassVar[Mapping[str, Any]] = {"steps": 16, "guidance": 3.0}
     model: Any
 

@@ -94,17 +94,27 @@ class Citations:
 
     @staticmethod
     def _open_bracket(text: str) -> int:
-        """Where a bracket begins that may still become a link, or the text's length."""
-        start = text.rfind("[")
-        if start < 0 or len(text) - start > HOLD or "\n" in text[start:]:
-            return len(text)
-        rest = text[start:]
-        closed = rest.find("]")
-        if closed < 0 or rest[closed + 1 :] == "":
-            undone = True
-        elif rest[closed + 1] == "(":
-            opened = rest[closed + 1 :]
-            undone = opened.count(")") < opened.count("(")
-        else:
-            undone = False
-        return (start - 1 if start and text[start - 1] == "!" else start) if undone else len(text)
+        """Where the first bracket begins that may still become a link, or the text's length.
+
+        A link's target may hold brackets and links itself, so the last bracket alone does not tell.
+        """
+        for found in re.finditer(r"!?\[", text):
+            if len(text) - found.start() <= HOLD and _unfinished(text[found.end() :]):
+                return found.start()
+        return len(text)
+
+
+def _unfinished(rest: str) -> bool:
+    """Whether what follows an opening bracket is the beginning of a link, and not yet a whole one."""
+    label = re.match(r"[^\[\]\n]*", rest)
+    after = rest[label.end() if label else 0 :]
+    if after in ("", "]"):
+        return True
+    if not after.startswith("]("):
+        return False
+    depth = 1
+    for sign in after[2:]:
+        depth += {"(": 1, ")": -1}.get(sign, 0)
+        if sign == "\n" or depth in (0, 3):  # cut short, whole, or nested deeper than links are read
+            return False
+    return True

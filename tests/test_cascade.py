@@ -6,7 +6,7 @@ import sqlite3
 from typing import Any, TypedDict
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from rig import engine, picture, runtime, task
@@ -189,6 +189,7 @@ WORDS = st.sampled_from([*MARKS, *NAMES, "made ", "the "])
 
 @examples(max_examples=300, deadline=None)
 @given(st.lists(WORDS, max_size=14), st.integers(1, 9))
+@example(["[", " ", "](", "[a](b.png)", ")"], 1)  # a link within a link's target
 def test_citations_are_the_same_however_the_text_comes(words, size):
     text = "".join(words)
     names = {"ok.wav", "my cat.wav"}

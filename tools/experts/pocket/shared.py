@@ -28,7 +28,7 @@ def missing(model: str, file: str) -> str | None:
 
     if (Path(weights.__path__[0]) / f"pocket-{model}" / file).exists():
         return None
-    return f"pocket-{model} has no trained weights in this version; train it (docs/pocket-models.md)."
+    return "Its trained weights do not ship with this version yet; train it (docs/pocket-models.md)."
 
 
 def held(key: str, make: Callable[[], Any]) -> Any:

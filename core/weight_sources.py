@@ -73,11 +73,12 @@ def fetch_wheel(want: str, folder: Path, progress: Progress) -> Path:
 
 
 def _bytes_below(folder: Path) -> int:
-    """The size of a folder that others are writing; files that vanish meanwhile count as nothing."""
+    """The size of a folder that others are writing; files and folders that vanish meanwhile count as nothing."""
     total = 0
-    for file in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            total += file.stat().st_size if file.is_file() else 0
+    for at, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(at) / name).stat().st_size
     return total
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -265,7 +266,8 @@ def _stamp(path: Path) -> str:
 def _size(path: Path, links: bool = True) -> int:
     """Bytes below a path; files that vanish meanwhile count as nothing."""
     total = 0
-    for file in [path] if path.is_file() else path.rglob("*"):
+    below = (Path(at) / name for at, _, names in os.walk(path) for name in names)  # passes over folders that vanish
+    for file in [path] if path.is_file() else below:
         try:
             total += file.stat().st_size if file.is_file() and (links or not file.is_symlink()) else 0
         except OSError:

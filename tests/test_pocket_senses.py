@@ -17,7 +17,7 @@ from anyloom.pocket.encoders.pocket import PocketEncoder
 from anyloom.pocket.generators.audio import PocketAudio
 from anyloom.pocket.generators.image import png
 from anyloom.pocket.generators.text import MINILM, Features
-from anyloom.training.pocket import audio, encoders
+from anyloom.training.pocket import audio, audio_reader, encoders
 from anyloom.training.pocket.audio_data import SoundData, draw
 from anyloom.training.pocket.audio_loop import KEPT, Budget
 from anyloom.training.pocket.audio_scenes import captions, scenes
@@ -70,6 +70,8 @@ def player(tmp_path_factory, sounds, features):
     audio.train_coder(waves, budget, out, silent)
     audio.train_vocoder(waves, Budget(steps=4, batch=4), out, silent)
     some = [s for s in scenes() if s in {*waves.clips.scenes, *waves.test_scenes}]
+    said = audio_reader.train_reader(features, Budget(steps=60, batch=64), out, silent, some)
+    assert said["voice"] > 0.5  # 60 steps tell most voices apart
     audio.train_flow(waves, SceneWords(features, "cpu", some), Budget(steps=3, batch=4), out, silent)
     return out
 

@@ -130,17 +130,22 @@ def sound_text(out: Path) -> None:
 
 
 @click.command("audio")
-@click.option("--part", type=click.Choice(["coder", "vocoder", "flow"]), required=True, help="In this order.")
+@click.option("--part", type=click.Choice(["reader", "coder", "vocoder", "flow"]), required=True, help="In this order.")
 @click.option("--sounds", type=click.Path(path_type=Path), required=True, help="The folder of `train sound-data`.")
 @text
 @budgeted(steps=20_000, batch=128, rate=5e-4)
 def audio(part: str, sounds: Path, text: Path | None, out: Path, **flags: Any) -> None:
-    """Train pocket-audio: the mel coder, the vocoder, then the flow from text."""
+    """Train pocket-audio: the reader of captions, the mel coder, the vocoder, then the flow from text."""
     from ...training.pocket import audio as training
     from ...training.pocket.audio_data import SoundData
+    from ...training.pocket.audio_reader import train_reader
     from ...training.pocket.audio_words import SceneWords
 
     budget = _budget(flags)
+    if part == "reader":
+        out.mkdir(parents=True, exist_ok=True)
+        train_reader(_features(text).to(budget.device), budget, out, click.echo)
+        return
     words = SceneWords(_features(text).to(budget.device), budget.device) if part == "flow" else None
     out.mkdir(parents=True, exist_ok=True)
     waves = training.Waves(SoundData.read(sounds), budget, flags["clips"], flags["workers"])

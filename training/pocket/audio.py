@@ -1,16 +1,16 @@
-"""Training of pocket-audio, in three parts that follow one another: coder, vocoder, flow.
+"""Training of pocket-audio, in four parts: reader, coder, vocoder, flow (the last needs the first two).
 
+    train_reader(words, budget, out, say)       # captions -> condition (audio_reader.py)
     train_coder(data, budget, out, say)         # mels <-> latents
     train_vocoder(data, budget, out, say)       # mels (half of them through the coder) -> samples
-    train_flow(data, words, budget, out, say)   # text -> latents, flow matching
+    train_flow(data, words, budget, out, say)   # condition -> latents, flow matching
 
-Each writes its weights as float16 safetensors into `out` (coder, vocoder, flow) and goes on from its own
+Each writes its weights as float16 safetensors into `out` (reader, coder, vocoder, flow) and goes on from its own
 checkpoint with `resume`.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from ...core.errors import InputError
 from ...pocket.captioner import read_tensors
 from ...pocket.encoders.mel import HOP, SAMPLES, log_mel
 from ...pocket.generators.audio_networks import AudioFlow, FlowSizes, MelCoder, Vocoder
-from ...pocket.generators.text import Reader, ReaderConfig
 from .audio_data import SoundData
 from .audio_loop import Budget, Say, fit
+from .audio_reader import open_reader, save_part
 from .audio_rival import Rival, rival_losses
 from .audio_words import SceneWords
 from .encoders_data import between, draws, level
@@ -50,14 +50,6 @@ class Waves:
         """(n, SAMPLES) at about the loudness of use."""
         waves = level(self.all[draws(n, len(self.all), rng)].float() / 32768)
         return waves * between(n, 0.7, 1.2, rng)[:, None]
-
-
-def save_part(module: nn.Module, file: Path, **facts: Any) -> None:
-    """float16 safetensors."""
-    from safetensors.torch import save_file
-
-    tensors = {k: v.detach().half().cpu().contiguous() for k, v in module.state_dict().items()}
-    save_file(tensors, file, {k: json.dumps(v) for k, v in facts.items()})
 
 
 def open_coder(out: Path, device: str) -> MelCoder:
@@ -159,16 +151,14 @@ def train_vocoder(waves: Waves, budget: Budget, out: Path, say: Say) -> dict[str
 
 
 def train_flow(waves: Waves, words: SceneWords, budget: Budget, out: Path, say: Say) -> dict[str, float]:
-    """Every clip's latents with one of its scene's captions; straight paths from noise. The reader learns along."""
-    coder = open_coder(out, budget.device)
-    config = ReaderConfig()
-    reader = Reader(config)
-    reader.fit(words.features[:8192].float())
-    flow = AudioFlow(FlowSizes(condition=config.width, rows=config.rows))
+    """Every clip's latents with one of its scene's captions; straight paths from noise. The reader stays as it is."""
+    coder, reader = open_coder(out, budget.device), open_reader(out, budget.device)
+    flow = AudioFlow(FlowSizes(condition=reader.config.width, rows=reader.config.rows)).to(budget.device)
     flow.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    both = nn.ModuleDict({"reader": reader, "flow": flow}).to(budget.device)
-    say(f"flow: {_millions(both)} million parameters, {len(words.captions)} captions, {len(waves.all)} clips")
+    say(f"flow: {_millions(flow)} million parameters, {len(words.captions)} captions, {len(waves.all)} clips")
     with torch.no_grad():
+        conditions = torch.cat([reader(f.float()) for f in words.features.split(512)])
+        unheard = reader(torch.zeros_like(words.features[:1]).float())
         latents = torch.cat([coder.encode(log_mel(level(w.float() / 32768))).half() for w in waves.all.split(256)])
         true = torch.cat([coder.encode(log_mel(w)) for w in waves.tests.split(64)])
     rows = [words.rows_of[s] for s in waves.clips.scenes]
@@ -178,20 +168,18 @@ def train_flow(waves: Waves, words: SceneWords, budget: Budget, out: Path, say: 
         which = draws(budget.batch, len(latents), rng)
         picks = draws(budget.batch, 1 << 30, rng).tolist()
         some = [rows[n][p % len(rows[n])] for n, p in zip(which.tolist(), picks, strict=True)]
-        features = words.of(torch.tensor(some, device=which.device))
         heard = torch.rand(len(some), generator=rng, device=which.device) >= UNHEARD
-        condition = reader(features * heard[:, None, None])
+        condition = torch.where(heard[:, None, None], conditions[torch.tensor(some, device=which.device)], unheard)
         return {"total": velocity_loss(flow, latents[which].float(), condition, rng)}
 
     def measure() -> dict[str, float]:
         rng = torch.Generator(budget.device).manual_seed(5)
         pairs = zip(true.split(64), held.split(64), strict=True)
-        parts = [velocity_loss(flow, z, reader(words.of(r)), rng) for z, r in pairs]
+        parts = [velocity_loss(flow, z, conditions[r], rng) for z, r in pairs]
         return {"velocity": float(torch.stack(parts).mean())}
 
-    found = fit(both, loss, budget, out / "run-flow", say, measure)
+    found = fit(flow, loss, budget, out / "run-flow", say, measure)
     save_part(flow, out / "flow.safetensors", sizes=asdict(flow.sizes))
-    save_part(reader, out / "reader.safetensors", config=asdict(config))
     return found
 
 

@@ -35,7 +35,8 @@ KEPT = "checkpoint.safetensors"
 @dataclass(frozen=True)
 class Budget:
     """How long and how: it ends with `steps` or `minutes`, whichever comes first (`minutes` of this run and of those
-    it resumes). `rate` is the highest learning rate."""
+    it resumes; of a core's own time on a CPU, so that a busy machine learns as much as a quiet one). `rate` is the
+    highest learning rate."""
 
     steps: int = 2000
     minutes: float | None = None
@@ -56,6 +57,12 @@ class Budget:
         """Up over 100 steps, level, and down along a cosine from 40% on."""
         down = 1.0 if spent < 0.4 else 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (spent - 0.4) / 0.6))
         return self.rate * min(1.0, (step + 1) / min(100, max(1, self.steps // 10))) * down
+
+
+def clock(device: str) -> float:
+    """Seconds: of the clock on a GPU, of one core's own time on a CPU."""
+    on_cpu = torch.device(device).type == "cpu"
+    return time.process_time() / torch.get_num_threads() if on_cpu else time.monotonic()
 
 
 def device_of(name: str) -> str:
@@ -121,12 +128,13 @@ def fit(
     average, moving = Average(module, budget.average), optimizer(module, budget.rate)
     step, before = _resumed(out, module, average, moving) if budget.resume else (0, 0.0)
     log = (out / "log.jsonl").open("a" if step else "w", encoding="utf-8")
-    started = kept = told = time.monotonic()
+    started, kept = clock(budget.device), time.monotonic()
+    told = kept
     sums: dict[str, float] = {}
     since = 0
     module.train()
     kind = torch.device(budget.device).type
-    while (spent := budget.spent(step, before + time.monotonic() - started)) < 1:
+    while (spent := budget.spent(step, before + clock(budget.device) - started)) < 1:
         for group in moving.param_groups:
             group["lr"] = budget.rate_at(step, spent)
         rng = torch.Generator(budget.device).manual_seed(budget.seed * 1_000_003 + step)
@@ -143,15 +151,15 @@ def fit(
             sums[name] = sums.get(name, 0.0) + value.detach()  # type: ignore[assignment]  # no wait for the GPU
         now = time.monotonic()
         if now - told > 10 or step == 1:
-            _tell(log, say, step, before + now - started, sums, since, budget)
+            _tell(log, say, step, before + clock(budget.device) - started, sums, since, budget)
             sums, since, told = {}, 0, now
         if now - kept > budget.keep_every:
-            _keep(out, module, average, moving, step, before + now - started)
+            _keep(out, module, average, moving, step, before + clock(budget.device) - started)
             kept = now
         if evaluate and budget.check_every and step % budget.check_every == 0:
             with average.swapped():
                 _measured(log, say, step, module, evaluate)
-    seconds = before + time.monotonic() - started
+    seconds = before + clock(budget.device) - started
     if since:
         _tell(log, say, step, seconds, sums, since, budget)
     _keep(out, module, average, moving, step, seconds)

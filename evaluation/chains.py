@@ -48,7 +48,9 @@ ASKS = {
 }  # fmt: skip
 SEEN = (
     ("heart", "blue"), ("star", "red"), ("fish", "orange"), ("house", "green"), ("tree", "purple"),
-    ("flower", "yellow"), ("bell", "blue"), ("circle", "red"), ("triangle", "green"), ("square", "black"),
+    ("flower", "yellow"), ("bell", "blue"), ("crescent moon", "yellow"), ("heart", "green"), ("star", "pink"),
+    ("fish", "purple"), ("house", "red"), ("tree", "green"), ("flower", "blue"), ("bell", "red"),
+    ("crescent moon", "orange"),
 )  # fmt: skip
 HEARD = ("a siren", "white noise", "beeps", "a ticking clock", "a pure tone", "a sweep")
 

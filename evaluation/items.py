@@ -15,6 +15,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ MODALITY = {"text": "text", "image": "image", "audio": "audio", "video": "video"
 FACTS = ("concept", "colour", "style", "motion")
 FIELDS = ("id", "conversion", "request", "attach", "expect", "meaning", "references", "words")
 MOST_ITEMS, MOST_TEXT = 100_000, 4000
-BUNDLED = ("pocket",)
+BUNDLED = ("pocket", "shapes")
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,12 @@ class Suite:
 
 def read_suite(name: str) -> Suite:
     """A bundled suite by name, or a file (.toml, .jsonl). InputError names the file, the item and what is wrong."""
-    if name == "pocket":
-        from .suites.pocket import pocket
+    if name == "shapes":
+        from .suites.shapes import shapes
 
-        return pocket()
-    file = Path(name)
+        return shapes()
+    bundled = Path(str(resources.files(__package__))) / "suites" / "pocket" / "pocket.jsonl"
+    file = bundled if name == "pocket" else Path(name)
     if not file.suffix and not file.exists():
         known = ", ".join(BUNDLED)
         raise InputError(f"There is no suite '{name}'{nearest(name, BUNDLED)}; there is {known}, or name a file.")

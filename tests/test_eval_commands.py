@@ -14,7 +14,7 @@ from anyloom.agent.side_by_side import SideBySide
 from anyloom.agent.terminal import open_console
 from anyloom.core.events import AnswerText, PlanMade, TaskDone, TaskFailed
 from anyloom.evaluation.items import read_suite
-from anyloom.evaluation.suites.pocket import pocket
+from anyloom.evaluation.suites.shapes import shapes
 
 DOCS = (Path(__file__).parents[1] / "docs" / "evaluation.md").read_text()
 
@@ -147,6 +147,6 @@ def test_the_documentation_names_what_there_is(tmp_path):
         assert set(re.findall(r"(?<!\S)--[a-z-]+", line)) <= known, line
     for option in re.findall(r"^\| `(--[a-z]+)", DOCS, re.M):
         assert option in {o for p in cli.commands["eval"].params for o in p.opts}
-    assert f"{len(pocket().items)} items, {len(pocket().conversions)} conversions" in DOCS
+    assert f"`shapes` ({len(shapes().items)} items" in DOCS
     (tmp_path / "docs.toml").write_text(re.search(r"```toml\n(.*?)```", DOCS, re.S)[1])
     assert [i.id for i in read_suite(str(tmp_path / "docs.toml")).items] == ["heart", "cat", "note"]

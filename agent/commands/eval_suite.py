@@ -280,6 +280,21 @@ def diff(first: Path, second: Path, everything: bool) -> None:
         )
 
 
+@evaluate.command("make-suite")
+@click.option(
+    "--media", type=click.Path(path_type=Path, exists=True), required=True, help="The folder of `train mmllm-media`."
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where the suite goes.")
+@click.option("--each", type=click.IntRange(2, 200), default=12, show_default=True, help="Items of a conversion.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def make_suite(media: Path, out: Path, each: int, seed: int) -> None:
+    """Make a suite of what training never saw; the bundled one was made so, with 12 of each and seed 0."""
+    from ...evaluation.suites.held_out import NAME, build
+
+    items = build(media, out, each, seed)
+    click.echo(f"{len(items)} items are in {out / NAME}; measure with `anyloom eval --suite {out / NAME}`.")
+
+
 evaluate.add_command(eval_planner)
 evaluate.add_command(eval_pocket)
 

@@ -1,4 +1,4 @@
-"""Which files a request may use: those attached, and, for planning alone, those it names."""
+"""Which files a request may use (those attached, and, for planning alone, those it names), and names within texts."""
 
 from __future__ import annotations
 
@@ -38,3 +38,21 @@ def named_files(text: str, attached: Iterable[str] = ()) -> dict[str, str]:
         if name not in files and not name.lower().startswith("www."):
             files[name] = modality_of(name)
     return files
+
+
+def without_names(text: str, names: Iterable[str], inside: bool = True) -> str:
+    """A text for an expert, which gets the files themselves: "make it grey: house.png" becomes "make it grey".
+
+    A name that is set off by punctuation, or stands alone on either end of brackets, goes; one within the
+    sentence becomes "it", unless `inside` is False. A text that is nothing but names stays as it is.
+    """
+    longest_first = "|".join(re.escape(n) for n in sorted(names, key=len, reverse=True))
+    if not longest_first:
+        return text
+    one = rf"(?<![\w./-])['\"`(\[]*(?:{longest_first})['\"`)\]]*(?![\w/-])"
+    some = rf"{one}(?:\s*(?:,|;|&|\band\b)\s*{one})*"
+    found = re.sub(rf"\s*(?:[:;,–—]|\s-|(?=[(\[]))\s*{some}\s*(?=[.!?]*\s*$)", "", text)
+    found = re.sub(rf"^\s*{some}\s*(?:[:;,–—]|-\s)\s*", "", found)
+    if inside:
+        found = re.sub(some, lambda m: "it" if len(re.findall(one, m[0])) == 1 else "them", found)
+    return found if re.sub(r"\W|\b(?:it|them)\b", "", found) else text

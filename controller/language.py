@@ -22,11 +22,10 @@ from collections.abc import Mapping, Sequence
 
 from ..core.errors import PlanError
 from ..tools.contracts import Tool
-from .plan import MISSING, Plan, Task, reference, referenced
+from .plan import MISSING, WORDY, Plan, Task, reference, referenced
 
 END, NONE, UNABLE = "end", "none", "unable"
 LETTERS = string.ascii_uppercase
-WORDY = ("text", "url")  # types whose value a user can write into the request
 
 _LINE = re.compile(r"(\d+): (.+?)\((.*)\)$", re.S)
 _ARGUMENT = re.compile(r'\s*(?:"((?:[^"])*)"|([A-Z]|\d+|\?))\s*(?:,|$)', re.S)
@@ -69,7 +68,12 @@ def _value(value: str, letters: Mapping[str, str], number: Mapping[int, int]) ->
         return str(number[ref])
     if value == MISSING:
         return MISSING
-    return letters.get(value) or '"' + speakable(value).replace('"', "'") + '"'
+    return letters.get(value) or '"' + _said(value) + '"'
+
+
+def _said(text: str) -> str:
+    """A text as it stands between quotes."""
+    return speakable(text).replace('"', "'")
 
 
 def read(text: str, tools: Mapping[str, Tool], files: Mapping[str, str]) -> Plan:
@@ -122,7 +126,8 @@ def arguments_grammar(tool: Tool, text: str, files: Mapping[str, str], outputs: 
     grammar = [f'start: "(" {arguments} ")\\n"']
     grammar += [f"v_{_rule(kind)}: {_choices(kind, files, outputs)}" for kind in dict.fromkeys(kinds)]
     if any(kind in WORDY for kind in kinds):
-        chunks = re.findall(r"\w+|\s+|[^\w\s]", speakable(text).replace('"', "'"))
+        whole = [rf"(?<!\w){re.escape(_said(name))}(?!\w)" for name in sorted(files, key=len, reverse=True)]
+        chunks = re.findall("|".join([*whole, r"\w+|\s+|[^\w\s]"]), _said(text))  # half a file's name says nothing
         grammar.append('said: "\\"" SAID "\\""')
         grammar.append(f"SAID: %regex {json.dumps({'substring_chunks': chunks or ['-']})}")
     return "\n".join(grammar) + "\n"

@@ -24,7 +24,7 @@ from ..tools.contracts import Tool
 from . import language
 from .base import Controller, Outcome, PlanRequest
 from .nearness import LONG, Nearness
-from .plan import Plan
+from .plan import WORDY, Plan
 
 PLANNER = "pkg:anyloom.weights/planner"
 MAX_LINE_TOKENS = 400
@@ -189,7 +189,7 @@ def able(tools: Sequence[Tool], files: Mapping[str, str], outputs: Sequence[str]
     if not there:
         return tools
     near = there | {t.output for t in tools if len(t.params) == 1 and t.params[0].modality in there}
-    fitting = [t for t in tools if all(p.modality in (*language.WORDY, *near) for p in t.params)]
+    fitting = [t for t in tools if all(p.modality in (*WORDY, *near) for p in t.params)]
     return fitting or tools
 
 
@@ -200,7 +200,7 @@ def lacking(
 
     Not where the request holds an address: what it leads to may be what they want.
     """
-    there = {*request.files.values(), *outputs, *language.WORDY}
+    there = {*request.files.values(), *outputs, *WORDY}
     if not lean or _addresses(request.text):
         return lean
     poor = {t.name for t in tools if any(p.modality not in there for p in t.params)}

@@ -19,9 +19,11 @@ from typing import Any
 
 from ..core.errors import PlanError, nearest
 from ..tools.contracts import Param, Tool
+from .files import without_names
 
 REFERENCE = re.compile(r"^<(?:resource|GENERATED|node)>?-(\d+)>?$")
 MISSING = "?"
+WORDY = ("text", "url")  # types whose value a user can write into the request
 
 # What turns one modality into another when a plan connects two that do not fit. Text is the hub:
 # what has no direct bridge goes over it.
@@ -244,13 +246,20 @@ class _Checker:
                 self.problems.append(
                     f"'{tool.name}' has no argument '{name}'{nearest(name, known)} (it takes {', '.join(known)})"
                 )
+        given_files = any(p.modality not in WORDY for p in tool.params)
         for param in tool.params:
             if param.name in args:
-                args[param.name] = self._fit(task, param, args[param.name])
+                args[param.name] = self._fit(task, param, self._worded(param, args[param.name], given_files))
             elif param.required:
                 self.problems.append(f"'{tool.name}' (task {task.id}) lacks its {param.modality} '{param.name}'")
         self.done.append(replace(task, args=args))
         self.outputs[task.id] = tool.output
+
+    def _worded(self, param: Param, value: str, inside: bool) -> str:
+        """A text without the names of attachments: experts get the files, and read an instruction literally."""
+        if param.modality != "text" or value in self.attachments or referenced(value) is not None:
+            return value
+        return without_names(value, self.attachments, inside)
 
     def _fit(self, task: Task, param: Param, value: str) -> str:
         """The value itself when its modality fits, a bridge's output when one mends it."""

@@ -94,6 +94,21 @@ def test_the_grammar_of_the_arguments(accepts, name, rest, outputs, good):
     assert accepts(grammar, rest) is good
 
 
+@pytest.mark.parametrize(
+    ("rest", "good"),
+    [
+        ('(A, "make the house grey: my house.png")\n', True),  # the check takes a whole name out again
+        ('(A, "make the house grey")\n', True),
+        ('(A, "make the house grey: my house")\n', False),
+        ('(A, "make the house grey: my house.")\n', False),
+    ],
+)
+def test_a_files_name_is_not_cut_in_pieces(accepts, rest, good):
+    files = {"my house.png": "image"}
+    grammar = language.arguments_grammar(BY_NAME["image-to-image"], "make the house grey: my house.png", files, [])
+    assert accepts(grammar, rest) is good
+
+
 def test_foreign_type_names_do_not_break_the_grammar(accepts):
     from anyloom.tools.contracts import Param, Tool
 

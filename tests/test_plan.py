@@ -58,6 +58,36 @@ def test_a_good_plan_passes_unchanged():
     assert checked.bridges == ()
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("make the house grey: note.png", "make the house grey"),
+        ("Make the house grey ('note.png').", "Make the house grey."),
+        ("note.png: make the house grey", "make the house grey"),
+        ("make the house grey: note.png and clip.mp4", "make the house grey"),
+        ("turn note.png upside down", "turn it upside down"),
+        ("notnote.png is no name", "notnote.png is no name"),
+        ("see https://example.org/note.png", "see https://example.org/note.png"),
+    ],
+)
+def test_an_instruction_does_not_name_the_file_that_it_comes_with(said, kept):
+    p = plan(("image-to-image", {"image": "note.png", "text": said}))
+    assert check(p, TOOLS, FILES).plan.tasks[0].args["text"] == kept
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("the file is called note.png", "the file is called note.png"),
+        ("sing it: note.png", "sing it"),
+        ("a.txt", "a.txt"),
+    ],
+)
+def test_where_no_file_comes_along_only_a_name_set_off_is_left_out(said, kept):
+    p = plan(("text-to-speech", {"text": said}))
+    assert check(p, TOOLS, FILES).plan.tasks[0].args["text"] == kept
+
+
 def test_sound_where_text_is_wanted_is_transcribed_and_shown():
     checked = check(plan(("summarization", {"text": "memo.wav"})), TOOLS, FILES)
     assert [t.task for t in checked.plan.tasks] == ["automatic-speech-recognition", "summarization"]

@@ -12,6 +12,7 @@ from anyloom.core.settings import FULL_MEMORY, Settings, load_settings
 from anyloom.core.weights import Status
 from anyloom.tools.contracts import Card, Expert, Output, Param, Tool
 from anyloom.tools.experts.full.hub import commercial
+from anyloom.tools.experts.full.revisions import REVISIONS, moves, revision
 from anyloom.tools.options import configure
 from anyloom.tools.registry import Registry
 
@@ -64,6 +65,8 @@ def test_gated_and_non_commercial_weights_are_known_as_such(registry):
     assert not commercial(registry.expert("zeroscope-v2-576w").card.licence)
     assert not commercial(registry.expert("audioldm2").card.licence)
     assert not commercial(registry.expert("sd-turbo").card.licence)
+    assert not commercial(registry.expert("mask2former-coco").card.licence)
+    assert not commercial(registry.expert("xtts-v2").card.licence)
     assert commercial(registry.expert("stable-diffusion-1-5").card.licence)
     assert commercial("Apache-2.0")
     assert "accept it, then --pin" in registry.reason(registry.expert("stable-video-diffusion"))
@@ -88,7 +91,7 @@ def test_a_licence_that_forbids_commercial_use_is_said_before_the_fetch(registry
     weights = Absent()
     registry.expert("zeroscope-v2-576w").fetch(weights)
     assert "its licence (CC-BY-NC-4.0) forbids commercial use" in weights.told[0].text
-    assert weights.told[1:] == ["hf:cerspense/zeroscope_v2_576w@main"]
+    assert weights.told[1:] == [f"hf:cerspense/zeroscope_v2_576w@{revision('cerspense/zeroscope_v2_576w')}"]
     weights = Absent()
     registry.expert("stable-diffusion-1-5").fetch(weights)
     assert len(weights.told) == 1
@@ -178,7 +181,20 @@ def test_a_revision_can_be_pinned():
     registry = Registry(Settings(profile="full", device="cpu", experts=tables))
     pinned, other = registry.expert("blip-caption-large"), registry.expert("blip-vqa")
     assert pinned.card.weights == ("hf:Salesforce/blip-image-captioning-large@0123abc",)
-    assert other.card.weights == ("hf:Salesforce/blip-vqa-base@main",)
+    assert other.card.weights == (f"hf:Salesforce/blip-vqa-base@{revision('Salesforce/blip-vqa-base')}",)
+    tables = {"controlnet-hed-1-0": {"revision": "0123abc 4567def"}}
+    both = Registry(Settings(profile="full", device="cpu", experts=tables)).expert("controlnet-hed-1-0")
+    assert [uri.partition("@")[2] for uri in both.card.weights] == ["0123abc", "4567def"]
+
+
+def test_most_repositories_are_pinned_and_what_is_pinned_is_used(registry):
+    uris = {u for e in registry.all_experts() if ".full." in e.__module__ for u in e.card.weights}
+    used = {u[3:].removeprefix("datasets/").partition("@")[0] for u in uris}
+    assert set(REVISIONS) - used == {"coqui/XTTS-v2"}, "which coqui's own loader opens"
+    assert registry.expert("xtts-v2").option("revision") == REVISIONS["coqui/XTTS-v2"]
+    moving = {u for u in uris if moves(u.partition("@")[2].partition("/")[0])}
+    assert len(moving) < len(uris) / 3
+    assert "hf:facebook/detr-resnet-50@no_timm" in moving
 
 
 def test_the_full_profile_has_a_budget_of_its_own():

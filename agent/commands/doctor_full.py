@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ...tools.contracts import Expert
 
 SPARE = 2_000_000_000  # bytes that stay free on the disk
+REVISIONS = "revisions.toml"  # in the data folder: the commits that were fetched, as the settings file takes them
 TABLE = "name,age\nAnn,3\nBob,4"
 
 
@@ -38,7 +39,7 @@ class Outcome:
     state: str
     note: str
     size: int = 0
-    commit: str = ""
+    commits: tuple[str, ...] = ()
     load: float = 0.0
     run: float = 0.0
 
@@ -65,6 +66,7 @@ def download(settings: Settings, only: Sequence[str] = (), yes: bool = False) ->
         outcomes.append(outcome)
         click.echo(f"  {_MARK[outcome.state]} {outcome.expert}: {outcome.note}")
     _table(outcomes)
+    _recorded(experts, outcomes, Path(settings.data_dir) / REVISIONS)
     return 1 if any(o.state == "failed" for o in outcomes) else 0
 
 
@@ -101,10 +103,11 @@ def announced(experts: Sequence[type[Expert]], registry: Any, weights: Weights, 
     for expert in kept:
         if not commercial(expert.card.licence):
             click.echo(f"  licence  {expert.name}: {expert.card.licence}: no commercial use")
-    moving = sorted({u.split("@")[0][3:] for e in kept for u in e.card.weights if u.startswith("hf:") and "@main" in u})
+    moving = {u.split("@")[0][3:] for e in kept for u in e.card.weights if _moves(u)}
     if moving:
         click.echo(
-            f"  revision {len(moving)} repositories are taken at 'main', which moves; the table names the commits"
+            f"  revision {len(moving)} {'repositories are' if len(moving) > 1 else 'repository is'} taken at a branch, "
+            f"which moves; the commits will be written to {Path(settings.data_dir) / REVISIONS}"
         )
     for name, reason in left_out.items():
         click.echo(f"  skipped  {name}: {reason}")
@@ -164,7 +167,7 @@ def tried(expert: type[Expert], weights: Weights, settings: Settings) -> Outcome
     finally:
         residency.unload_all()
     size = sum(weights.status(u).size for u in expert.card.weights)
-    return Outcome(expert.name, expert.tool.name, state, note, size, _commit(expert, weights), loaded, ran)
+    return Outcome(expert.name, expert.tool.name, state, note, size, _commits(expert, weights), loaded, ran)
 
 
 def _run(instance: Expert, run: Any) -> tuple[str, str]:
@@ -221,13 +224,49 @@ def _tone(file: Path) -> Path:
     return file
 
 
-def _commit(expert: type[Expert], weights: Weights) -> str:
-    """The commit that the first repository was taken at, as the cache knows it."""
+def _commits(expert: type[Expert], weights: Weights) -> tuple[str, ...]:
+    """The commits that its repositories were fetched at, in the card's order; none when one is not on this disk."""
+    found = []
     for uri in expert.card.weights:
         path = weights.status(uri).path
-        if path is not None and "snapshots" in path.parts:
-            return path.parts[path.parts.index("snapshots") + 1][:12]
-    return ""
+        if path is None or "snapshots" not in path.parts:
+            return ()
+        found.append(path.parts[path.parts.index("snapshots") + 1])
+    return tuple(found)
+
+
+def _moves(uri: str) -> bool:
+    """Whether a URI names a branch of a hub repository and not a commit."""
+    from ...tools.experts.full.revisions import moves
+
+    return uri.startswith("hf:") and moves(uri.partition("@")[2].partition("/")[0])
+
+
+def _recorded(experts: Sequence[type[Expert]], outcomes: Sequence[Outcome], file: Path) -> None:
+    """Writes down the commits of what was taken at a branch, beside those of earlier times, ready to be pinned."""
+    import tomllib
+
+    fetched = {o.expert: " ".join(o.commits) for o in outcomes if o.commits}
+    mine = [e for e in experts if e.name in fetched and "revision" in e.defaults]
+    new = {e.name: fetched[e.name] for e in mine if any(map(_moves, e.card.weights))}
+    if not new:
+        return
+    try:
+        old = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {"experts": {}}
+        known = {name: str(table["revision"]) for name, table in old["experts"].items()} | new
+    except (ValueError, LookupError, TypeError, AttributeError) as e:
+        raise InputError(f"{file} is not as the doctor wrote it; remove it and run the doctor again.") from e
+    lines = [
+        "# The commits that `anyloom doctor --download` fetched. Copy a table into the settings file to pin it.",
+        "",
+    ]
+    for name, revision in sorted(known.items()):
+        lines += [f"[experts.{name}]", f'revision = "{revision}"', ""]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text("\n".join(lines), encoding="utf-8")
+    part.replace(file)
+    click.echo(f"The commits of what was taken at a branch are in {file}; copy a table into the settings to pin it.")
 
 
 def _table(outcomes: Sequence[Outcome]) -> None:
@@ -239,7 +278,9 @@ def _table(outcomes: Sequence[Outcome]) -> None:
     for o in outcomes:
         size = f"{o.size / 1e6:.0f} MB" if o.size else ""
         times = (f"{o.load:.1f} s", f"{o.run:.1f} s") if o.state == "ran" else ("", "")
-        table.add_row(_MARK[o.state], o.expert, o.tool, size, o.commit, *times, escape(o.note[:60]))
+        table.add_row(
+            _MARK[o.state], o.expert, o.tool, size, o.commits[0][:12] if o.commits else "", *times, escape(o.note[:60])
+        )
     Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
     counts = {s: sum(o.state == s for o in outcomes) for s in _MARK}
     click.echo(f"{counts['ran']} ran, {counts['skipped']} skipped, {counts['failed']} failed.")

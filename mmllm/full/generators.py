@@ -15,6 +15,7 @@ of the denoising loss is what the scheduler's configuration says that the networ
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ STEPS = {"image": 30, "video": 30, "audio": 50}
 OPTIONS = ("steps", "guidance")
 
 
-class LatentDiffusion:
+class LatentDiffusion(ABC):
     """What the three have in common. Subclasses say how a condition goes in and how latents become a file."""
 
     modality: str
@@ -122,19 +123,21 @@ class LatentDiffusion:
         like = next(self.networks.unet.parameters())
         return self.networks.unet(z.to(like), times, encoder_hidden_states=condition.to(like)).sample
 
+    @abstractmethod
     def prepare(self, file: Path) -> Tensor:
         """See the contract."""
-        raise NotImplementedError
 
     def latents(self, items: Tensor) -> Tensor:
         """See the contract."""
         return self._clean(items)
 
+    @abstractmethod
     def _shape(self, options: Mapping[str, Any]) -> tuple[int, ...]:
-        raise NotImplementedError
+        """Of the noise that a file begins as, one of it."""
 
+    @abstractmethod
     def _file(self, z: Tensor) -> Media:
-        raise NotImplementedError
+        """The finished latents as a file."""
 
 
 class StableDiffusion(LatentDiffusion):

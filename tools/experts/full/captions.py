@@ -113,7 +113,6 @@ def experts() -> list[type[Expert]]:
     """All of them, for the entry point."""
     caption, ask, page = tool("image-to-text"), tool("visual-question-answering"), tool("document-question-answering")
     blip, vqa = "Salesforce/blip-image-captioning", "BlipForQuestionAnswering"
-    base, large = "82a37760796d32b1411fe092ab5d4e227313294b", "main"
     blip2 = card("Salesforce/blip2-opt-2.7b", licence="MIT", size=1.55e10, memory=8e9, quality=0.75)
     smol = card("HuggingFaceTB/SmolVLM-500M-Instruct", licence="Apache-2.0", size=2.1e9, memory=2.5e9, quality=0.8)
     more: dict[str, Any] = {"needs": ("transformers", "torchvision")}  # its processor reads videos too
@@ -124,14 +123,14 @@ def experts() -> list[type[Expert]]:
             Reader,
             "blip-caption-base",
             caption,
-            card(f"{blip}-base", base, licence="BSD-3-Clause", size=9.9e8, memory=1.2e9, speed="fast", quality=0.6),
+            card(f"{blip}-base", licence="BSD-3-Clause", size=9.9e8, memory=1.2e9, speed="fast", quality=0.6),
             "BLIP base; one short sentence about a picture",
         ),
         build(
             Reader,
             "blip-caption-large",
             caption,
-            card(f"{blip}-large", large, licence="BSD-3-Clause", size=1.9e9, memory=2.2e9, speed="fast", quality=0.7),
+            card(f"{blip}-large", licence="BSD-3-Clause", size=1.9e9, memory=2.2e9, speed="fast", quality=0.7),
             "BLIP large; one sentence about a picture",
         ),
         build(Blip2, "blip2-caption", caption, blip2, "BLIP-2 with OPT 2.7B; one sentence about a picture"),

@@ -16,7 +16,7 @@ from ...contracts import Card, Expert, Output, Run
 from ...full_tools import full_tool
 from ..classic import open_picture
 from .encode import png
-from .hub import HubExpert, build, card, precision
+from .hub import HubExpert, address, build, card, precision
 from .loading import model_of, on
 from .vision import Seer, depth_of
 
@@ -48,9 +48,6 @@ class Canny(HubExpert):
 
     defaults: ClassVar[Mapping[str, Any]] = {"low": 100, "high": 200}
 
-    def open(self, folders: list[Path]) -> None:
-        """Nothing to open."""
-
     def work(self, args: Mapping[str, Any], run: Run) -> list[Output]:
         """A PNG of the picture's size."""
         import cv2
@@ -62,9 +59,6 @@ class Lines(HubExpert):
     """Straight lines, white on black; those shorter than `least` of the longer side are left out."""
 
     defaults: ClassVar[Mapping[str, Any]] = {"least": 0.03}
-
-    def open(self, folders: list[Path]) -> None:
-        """Nothing to open."""
 
     def work(self, args: Mapping[str, Any], run: Run) -> list[Output]:
         """A PNG of the picture's size."""
@@ -278,7 +272,7 @@ def experts() -> list[type[Expert]]:
             Normals,
             "dpt-normals",
             normal,
-            card("Intel/dpt-large", "bc15f29", licence="Apache-2.0", size=1.4e9, memory=1.8e9, quality=0.5),
+            card("Intel/dpt-large", licence="Apache-2.0", size=1.4e9, memory=1.8e9, quality=0.5),
             "Normals from the depth of DPT large",
         ),
         build(
@@ -302,8 +296,7 @@ def experts() -> list[type[Expert]]:
                 full_tool("openpose-control"),
                 card(
                     f"usyd-community/vitpose-{size}-simple",
-                    "main",
-                    "hf:PekingU/rtdetr_r50vd@main",
+                    address("PekingU/rtdetr_r50vd"),
                     licence="Apache-2.0",
                     size=bytes_ + 1.8e8,
                     memory=bytes_ + 1e9,

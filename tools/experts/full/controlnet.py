@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from ...contracts import Expert, Output, Run
 from ...full_tools import full_tool
 from .diffusion import DiffusionExpert
-from .hub import build, card, precision
+from .hub import address, build, card, precision
 from .stable_diffusion import SD15, ImageToImage, picture
 
 # The repositories of both generations, by the kind of guide.
@@ -57,8 +57,8 @@ def experts() -> list[type[Expert]]:
     made: list[type[Expert]] = []
     for version, table, quality in (("1-0", FIRST, 0.6), ("1-1", SECOND, 0.7)):
         for kind, repository in table.items():
-            net = f"hf:{repository}@main"
-            about = card(SD15, "main", net, licence="CreativeML-OpenRAIL-M", size=4.2e9, memory=5e9, quality=quality)
+            net = address(repository)
+            about = card(SD15, net, licence="CreativeML-OpenRAIL-M", size=4.2e9, memory=5e9, quality=quality)
             words = f"Stable Diffusion 1.5 with ControlNet {version.replace('-', '.')} for {kind}"
             name = f"controlnet-{kind}-{version}"
             made.append(build(Controlled, name, full_tool(f"{kind}-text-to-image"), about, words))

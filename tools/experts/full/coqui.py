@@ -20,6 +20,7 @@ from ...full_tools import full_tool
 from .. import sentences
 from .encode import samples_of, wav
 from .hub import HubExpert, missing
+from .revisions import revision
 
 RATE = 22_050  # at which the model hears voices
 REPOSITORY = "coqui/XTTS-v2"
@@ -39,7 +40,7 @@ class Xtts(HubExpert):
         source=f"https://huggingface.co/{REPOSITORY}",
     )  # fmt: skip
     defaults: ClassVar[Mapping[str, Any]] = {
-        "revision": "main", "language": "en", "voice": "Claribel Dervla", "temperature": 0.75,
+        "revision": revision(REPOSITORY), "language": "en", "voice": "Claribel Dervla", "temperature": 0.75,
     }  # fmt: skip
 
     @classmethod
@@ -57,15 +58,15 @@ class Xtts(HubExpert):
     @classmethod
     def fetch(cls, weights: ResolvesWeights) -> dict[str, Path]:
         """The four files of the repository, by the hub's own library, with their sums checked."""
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import snapshot_download, try_to_load_from_cache
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         cache, offline = weights.hub, weights.offline  # type: ignore[attr-defined]
+        where = {"revision": str(cls.option("revision")), "cache_dir": str(cache)}
+        if not all(try_to_load_from_cache(REPOSITORY, file, **where) for file in FILES):
+            cls.tell_licence(weights)
         try:
-            folder = Path(snapshot_download(
-                REPOSITORY, revision=str(cls.option("revision")), cache_dir=str(cache), allow_patterns=FILES,
-                local_files_only=offline,
-            ))  # fmt: skip
+            folder = Path(snapshot_download(REPOSITORY, allow_patterns=FILES, local_files_only=offline, **where))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as e:
             reason = " ".join(str(e).split())[:160].rstrip(".")
             raise WeightsError(f"{REPOSITORY} cannot be fetched from the hub ({reason}); check the connection.") from e

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -63,9 +64,13 @@ class DiffusionExpert(HubExpert):
         """Further parts of the pipeline that come from elsewhere, such as a ControlNet."""
         return {}
 
+    @abstractmethod
     def make(self, args: Mapping[str, Any], run: Run, scale: float) -> list[Output]:
         """Generates, at `scale` of the size that was asked for."""
-        raise NotImplementedError
+
+    def work(self, args: Mapping[str, Any], run: Run) -> list[Output]:
+        """Generates, at the size that was asked for."""
+        return self.make(args, run, 1.0)
 
     def run(self, args: Mapping[str, Any], run: Run) -> list[Output]:
         """Generates; where memory runs out, again in ways that need less, each of them said."""

@@ -3,15 +3,14 @@
     BLIP = build(Captioner, "blip-caption", tool("image-to-text"),
                  card("Salesforce/blip-image-captioning-base", licence="BSD-3-Clause", size=990e6, memory=1.5e9))
 
-A revision is a commit where one is known (from the table of default models in transformers, or public
-sources that pin it), else `main`, which moves: pin it with `[experts.NAME] revision = "<commit>"`.
-`anyloom doctor --profile full --download` prints the commit that `main` was.
+Repositories are taken at the commits of `revisions.py`; `[experts.NAME] revision = "<commit>"` sets another.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib.util
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,16 +20,15 @@ from ....core.errors import ExpertError
 from ....core.events import Notice
 from ...accelerators import out_of_memory
 from ...contracts import Card, Expert, Output, ResolvesWeights, Run, Speed, Tool
+from .revisions import revision
 
 E = TypeVar("E", bound=Expert)
-MAIN = "main"
 NOT_COMMERCIAL = ("-nc-", "-nc", "non-commercial", "research")
 INSTALL = "pip install 'anyloom[full]'"
 
 
 def card(
     repository: str,
-    revision: str = MAIN,
     *more: str,
     licence: str,
     size: float,
@@ -42,11 +40,16 @@ def card(
     path: str = "",
 ) -> Card:
     """The card of a hub model. `more`: URIs of other weights it needs. Sizes in bytes: on disk, and in memory."""
-    uri = f"hf:{repository}@{revision}" + (f"/{path}" if path else "")
     return Card(
-        weights=(uri, *more), licence=licence, size=int(size), memory=int(memory), devices=devices, speed=speed,
-        quality=quality, profiles=("full",), source=f"https://huggingface.co/{repository}", gated=gated,
+        weights=(address(repository, path), *more), licence=licence, size=int(size), memory=int(memory),
+        devices=devices, speed=speed, quality=quality, profiles=("full",),
+        source=f"https://huggingface.co/{repository}", gated=gated,
     )  # fmt: skip
+
+
+def address(repository: str, path: str = "", kind: str = "") -> str:
+    """The URI of a repository (or of a file in it) at the commit it is taken at; `kind` is `datasets/` for those."""
+    return f"hf:{kind}{repository}@{revision(repository)}" + (f"/{path}" if path else "")
 
 
 def commercial(licence: str) -> bool:
@@ -62,6 +65,13 @@ def build(base: type[E], name: str, tool: Tool, card: Card, words: str, **more: 
     more["defaults"] = {**base.defaults, **more.get("defaults", {})}
     body = {"name": name, "tool": tool, "card": card, "__doc__": words, "__module__": base.__module__, **more}
     return type(base.__name__, (base,), body)
+
+
+def at(uri: str, commit: str) -> str:
+    """The URI at another revision."""
+    head, _, tail = uri.partition("@")
+    path = tail.partition("/")[2]
+    return f"{head}@{commit}" + (f"/{path}" if path else "")
 
 
 def missing(packages: Iterable[str], install: str = INSTALL) -> str | None:
@@ -86,24 +96,28 @@ class HubExpert(Expert):
 
     @classmethod
     def configured(cls, options: Mapping[str, Any]) -> type[Expert]:
-        """An option `revision` pins the first repository of the card."""
+        """An option `revision` pins the repositories of the card, in its order, with blanks between."""
         made = super().configured(options)
-        if revision := made.options.get("revision"):
-            head, _, tail = cls.card.weights[0].partition("@")
-            path = tail.partition("/")[2]
-            uri = f"{head}@{revision}" + (f"/{path}" if path else "")
-            made.card = replace(cls.card, weights=(uri, *cls.card.weights[1:]))
+        wanted = str(made.options.get("revision", "")).split()
+        kept = cls.card.weights[len(wanted) :]
+        moved = (at(uri, commit) for uri, commit in zip(cls.card.weights, wanted, strict=False))
+        made.card = replace(cls.card, weights=(*moved, *kept))
         return made
 
     @classmethod
     def fetch(cls, weights: ResolvesWeights) -> Mapping[str, Path]:
         """The card's weights; a licence that forbids commercial use is said before they are fetched."""
-        emit: Any = getattr(weights, "emit", None)
         status: Any = getattr(weights, "status", None)
-        bound = emit and status and not commercial(cls.card.licence)
-        if bound and not all(status(uri).present for uri in cls.card.weights):
-            emit(Notice(f"'{cls.name}' is being fetched; its licence ({cls.card.licence}) forbids commercial use."))
+        if status and not all(status(uri).present for uri in cls.card.weights):
+            cls.tell_licence(weights)
         return super().fetch(weights)
+
+    @classmethod
+    def tell_licence(cls, weights: ResolvesWeights) -> None:
+        """A notice, where the licence forbids commercial use."""
+        emit: Any = getattr(weights, "emit", None)
+        if emit and not commercial(cls.card.licence):
+            emit(Notice(f"'{cls.name}' is being fetched; its licence ({cls.card.licence}) forbids commercial use."))
 
     def load(self, device: str, weights: Mapping[str, Path]) -> None:
         """Opens the checkpoint, in half precision on a GPU."""
@@ -115,12 +129,11 @@ class HubExpert(Expert):
         self.open([weights[uri] for uri in self.card.weights])
 
     def open(self, folders: list[Path]) -> None:
-        """Fills `self.model` and what belongs to it from the card's weights, in the card's order."""
-        raise NotImplementedError
+        """Fills `self.model` and what belongs to it from the card's weights, in the card's order; none need none."""
 
+    @abstractmethod
     def work(self, args: Mapping[str, Any], run: Run) -> list[Output]:
         """The tool itself, on `self.device`."""
-        raise NotImplementedError
 
     def run(self, args: Mapping[str, Any], run: Run) -> list[Output]:
         """Performs the tool. Where the GPU's memory does not suffice it goes on the CPU, and says so."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import io
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,9 +44,9 @@ class Remote(Expert):
             return f"runs on another machine; set {cls.secret} (or url) in [experts.{cls.family}] of the settings"
         return missing(cls.needs, "pip install 'anyloom[openai]'")
 
+    @abstractmethod
     def ask(self, args: Mapping[str, Any], run: Run) -> list[Output]:
         """One call; whatever the client raises is translated by `run`."""
-        raise NotImplementedError
 
     def run(self, args: Mapping[str, Any], run: Run) -> list[Output]:
         """The answer of the server. ExpertError says what it said; retryable where another try may help."""

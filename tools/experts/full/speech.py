@@ -19,13 +19,13 @@ from ...full_tools import full_tool
 from .. import sentences
 from . import separation
 from .encode import samples_of, wav
-from .hub import HubExpert, build, card
+from .hub import HubExpert, address, build, card
 from .loading import model_of, on
 from .vision import likeliest
 
 RATE = 16_000
-XVECTORS = "hf:datasets/Matthijs/cmu-arctic-xvectors@main/spkrec-xvect.zip"
-VOCODER = "hf:microsoft/speecht5_hifigan@main"
+XVECTORS = address("Matthijs/cmu-arctic-xvectors", "spkrec-xvect.zip", "datasets/")
+VOCODER = address("microsoft/speecht5_hifigan")
 PAUSE = 0.25  # seconds between sentences
 SOUNDS = (
     "speech, music, singing, a dog, a cat, birds, rain, wind, a car, a train, an alarm, footsteps, laughter, silence"
@@ -277,7 +277,7 @@ def experts() -> list[type[Expert]]:
             SpeechT5,
             "speecht5",
             say,
-            card("microsoft/speecht5_tts", "main", VOCODER, XVECTORS, **t5),
+            card("microsoft/speecht5_tts", VOCODER, XVECTORS, **t5),
             "SpeechT5; English in one of seven voices",
         ),
         *(
@@ -301,7 +301,7 @@ def experts() -> list[type[Expert]]:
             Bark,
             "bark-small",
             say,
-            card("suno/bark-small", "1dbd7a1", licence="MIT", size=1.7e9, memory=2.5e9, speed="slow", quality=0.6),
+            card("suno/bark-small", licence="MIT", size=1.7e9, memory=2.5e9, speed="slow", quality=0.6),
             "Bark small; lively speech in some thirteen languages",
         ),
         build(
@@ -310,7 +310,6 @@ def experts() -> list[type[Expert]]:
             hear,
             card(
                 "facebook/wav2vec2-base-960h",
-                "22aad52",
                 licence="Apache-2.0",
                 size=3.8e8,
                 memory=7e8,
@@ -326,7 +325,6 @@ def experts() -> list[type[Expert]]:
             name,
             card(
                 "laion/clap-htsat-fused",
-                "cca9e28",
                 licence="Apache-2.0",
                 size=6.2e8,
                 memory=9e8,
@@ -341,7 +339,6 @@ def experts() -> list[type[Expert]]:
             name,
             card(
                 "superb/wav2vec2-base-superb-ks",
-                "372e048",
                 licence="Apache-2.0",
                 size=3.8e8,
                 memory=7e8,
@@ -355,7 +352,7 @@ def experts() -> list[type[Expert]]:
             OtherVoice,
             "speecht5-voice",
             change,
-            card("microsoft/speecht5_vc", "main", VOCODER, XVECTORS, **t5),
+            card("microsoft/speecht5_vc", VOCODER, XVECTORS, **t5),
             "SpeechT5; says the same with another voice",
         ),
         *separation.experts(),

@@ -231,7 +231,6 @@ def experts() -> list[type[Expert]]:
             names,
             card(
                 "dbmdz/bert-large-cased-finetuned-conll03-english",
-                "4c53496",
                 licence="MIT",
                 size=1.3e9,
                 memory=1.6e9,
@@ -243,7 +242,7 @@ def experts() -> list[type[Expert]]:
             Labeller,
             "bart-large-mnli",
             labels,
-            card("facebook/bart-large-mnli", "d7645e1", licence="MIT", size=1.6e9, memory=2e9, quality=0.7),
+            card("facebook/bart-large-mnli", licence="MIT", size=1.6e9, memory=2e9, quality=0.7),
             "BART large; any labels",
         ),
         build(
@@ -266,7 +265,6 @@ def experts() -> list[type[Expert]]:
             answer,
             card(
                 "distilbert/distilbert-base-cased-distilled-squad",
-                "564e9b5",
                 licence="Apache-2.0",
                 size=2.6e8,
                 memory=4e8,
@@ -303,7 +301,7 @@ def experts() -> list[type[Expert]]:
             TableReader,
             "tapas-base-wtq",
             table,
-            card(tapas.format("base", "wtq"), "e3dde19", licence="Apache-2.0", size=4.4e8, memory=7e8, quality=0.6),
+            card(tapas.format("base", "wtq"), licence="Apache-2.0", size=4.4e8, memory=7e8, quality=0.6),
             "TAPAS base; finds, counts, sums and averages cells",
         ),
         build(

@@ -166,7 +166,6 @@ def experts() -> list[type[Expert]]:
             find,
             card(
                 "facebook/detr-resnet-50",
-                "no_timm",
                 licence="Apache-2.0",
                 size=1.7e8,
                 memory=5e8,
@@ -188,7 +187,6 @@ def experts() -> list[type[Expert]]:
             name,
             card(
                 "google/vit-base-patch16-224",
-                "3f49326",
                 licence="Apache-2.0",
                 size=3.5e8,
                 memory=5e8,
@@ -210,7 +208,7 @@ def experts() -> list[type[Expert]]:
             regions,
             card(
                 "facebook/mask2former-swin-tiny-coco-panoptic",
-                licence="MIT",
+                licence="CC-BY-NC-4.0",  # its code is MIT; the weights are not, says the model zoo of its authors
                 size=1.9e8,
                 memory=8e8,
                 speed="fast",
@@ -231,7 +229,7 @@ def experts() -> list[type[Expert]]:
             Depth,
             "dpt-large",
             depth,
-            card("Intel/dpt-large", "bc15f29", licence="Apache-2.0", size=1.4e9, memory=1.8e9, quality=0.6),
+            card("Intel/dpt-large", licence="Apache-2.0", size=1.4e9, memory=1.8e9, quality=0.6),
             "DPT large; relative depth",
         ),
         build(

@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..core.errors import AnyloomError, ExpertError, PluginError
+from ..core.errors import AnyloomError, Cancelled, ExpertError, PluginError
 from ..tools.contracts import Expert, Output, Run
+from .batch import Pending, Waiting, perform
 
 if TYPE_CHECKING:
     from ..tools.residency import Residency, Use
@@ -123,15 +124,17 @@ class JobThreads(ABC):
 
 
 class ThreadExecutor(JobThreads):
-    """Runs experts in threads of this process, one call at a time per expert.
+    """Runs experts in threads of this process, one call at a time per expert, or one batch where it can.
 
-    The seat of an expert in memory is given back only when its call really ends.
+    The seat of an expert in memory is given back only when its call really ends. Whoever gets the seat
+    performs what waits, its own call first or with the others; who was taken along waits no more for it.
     """
 
     def __init__(self, residency: Residency):
         super().__init__()
         self.residency = residency
         self._uses: dict[int, Use] = {}
+        self._waiting: dict[type[Expert], Waiting] = {}
 
     def work(self, job: Job, begun: Callable[[], Any]) -> Any:
         """Waits for the expert, runs it, gives its seat in memory back, and then keeps what was made."""
@@ -139,17 +142,24 @@ class ThreadExecutor(JobThreads):
         if args is None:
             return None
         job.on_start()
+        waiting = self._waiting.setdefault(job.expert, Waiting())
         use = self._uses[id(job)] = self.residency.use(job.expert, job.on_load)
+        call = Pending(args, job.run, begun)
+        call.outcome.add_done_callback(lambda _: use.give_up())
+        waiting.add(call)
         try:
             if job.run.stop.is_set():
                 use.give_up()
             with use as instance:
-                begun()
-                started = time.perf_counter()
-                outputs = instance.run(args, job.run)
-                seconds = time.perf_counter() - started
+                while not call.outcome.done() and (calls := waiting.take(max(1, job.expert.batch))):
+                    perform(instance, calls)
+        except Cancelled:
+            if not call.outcome.done():
+                raise
         finally:
+            waiting.discard(call)
             self._uses.pop(id(job), None)
+        outputs, seconds = call.outcome.result()
         return job.keep(checked(job.expert, outputs), seconds)
 
     def left(self, job: Job) -> None:

@@ -8,12 +8,14 @@ import io
 import json
 import os
 import signal
+import threading
 import time
 import wave
 from pathlib import Path
+from typing import ClassVar
 
 from anyloom.core.errors import ExpertError, InputError
-from anyloom.tools.contracts import Card, Expert, Output, Param, Tool
+from anyloom.tools.contracts import Card, Expert, Output, Param, Run, Tool
 
 FAULTS = {"input": InputError, "expert": ExpertError, "other": ValueError, "exit": SystemExit}
 INPUTS = tuple(Param(f"p{n}", "text", required=False) for n in range(4))
@@ -119,3 +121,36 @@ class WideC(WideA):
 
 
 EXPERTS = [Step, StepB, StepC, Noise, Huge, WideA, WideB, WideC]
+
+
+class Crowd(Expert):
+    """Writes capitals, up to four calls at once; waits for `gate`, from the second batch on for `second`."""
+
+    name = "crowd"
+    tool = Tool("crowd", "Capitals.", (Param("text", "text"),), "text")
+    batch = 4
+    gate, second = threading.Event(), threading.Event()
+    sizes: ClassVar[list] = []
+    stopped: ClassVar[list] = []
+
+    @classmethod
+    def reset(cls):
+        cls.gate.clear()
+        cls.second.set()
+        cls.sizes.clear()
+        cls.stopped.clear()
+
+    def run(self, args, run):
+        (made,) = self.run_batch([(args, run)])
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    def run_batch(self, calls):
+        self.sizes.append(len(calls))
+        Run.of_all([run for _, run in calls]).progress(0, 1, f"of {len(calls)}")
+        (self.gate if len(self.sizes) == 1 else self.second).wait(20)
+        if any(args["text"] == "worse" for args, _ in calls):
+            raise InputError("worse")
+        self.stopped += [args["text"] for args, run in calls if run.stop.is_set()]
+        return [InputError("no") if a["text"] == "bad" else [Output.text(a["text"].upper())] for a, _ in calls]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -126,6 +126,27 @@ class Run:
         if self.stop.is_set():
             raise Cancelled("Stopped.")
 
+    @classmethod
+    def of_all(cls, runs: Sequence[Run]) -> Run:
+        """One run for a batch: its progress is told to all of them, and it is stopped once all of them are."""
+
+        def progress(done: float, total: float, note: str) -> None:
+            for run in runs:
+                run.progress(done, total, note)
+
+        return cls(runs[0].seed, runs[0].device, progress, _AllStopped(runs))
+
+
+class _AllStopped(threading.Event):
+    """Set when the stops of all runs are; a look, not a thing to wait on."""
+
+    def __init__(self, runs: Sequence[Run]):
+        super().__init__()
+        self._runs = runs
+
+    def is_set(self) -> bool:
+        return all(run.stop.is_set() for run in self._runs)
+
 
 class ResolvesWeights(Protocol):
     """The part of `core.weights.Weights` that is needed here."""
@@ -138,7 +159,8 @@ class Expert(ABC):
     """A model that performs a tool. Subclass, set `name` and `tool`, write `run`.
 
     `load` and `unload` are called around many `run`s, one at a time per expert. Heavy imports belong
-    inside `load`, so that listing the experts costs nothing.
+    inside `load`, so that listing the experts costs nothing. With `batch` above 1, calls that wait for it
+    are given to `run_batch` together, at most so many.
     """
 
     name: ClassVar[str]
@@ -147,6 +169,7 @@ class Expert(ABC):
     family: ClassVar[str] = ""  # a name that experts share, so that one settings table reaches them all
     defaults: ClassVar[Mapping[str, Any]] = {}  # what `[experts.NAME]` may set, and its value when it does not
     options: ClassVar[Mapping[str, Any]] = {}  # what was set (`tools/options.py`)
+    batch: ClassVar[int] = 1  # how many calls `run_batch` may be given at once
 
     @classmethod
     def option(cls, name: str) -> Any:
@@ -169,6 +192,14 @@ class Expert(ABC):
     @abstractmethod
     def run(self, args: Mapping[str, Any], run: Run) -> list[Output]:
         """Performs the tool. Raises ExpertError (retryable or not), or InputError for a bad argument."""
+
+    def run_batch(self, calls: Sequence[tuple[Mapping[str, Any], Run]]) -> Sequence[list[Output] | Exception]:
+        """Performs several calls in one go: for each, in order, what `run` would return, or the error it would raise.
+
+        Write it where the model costs less so, and set `batch`. `Run.of_all` is one run for all. When it raises
+        (Cancelled apart), the calls are run one by one.
+        """
+        raise NotImplementedError
 
     def unload(self) -> None:
         """Lets go of the memory that `load` took."""

@@ -92,7 +92,7 @@ class Gateway:
         capacity = self.open()
         needs = Needs.of(expert, device, capacity.vram if capacity.gpus else None)
         number = next(self._numbers)
-        work = Work(number, key or uuid.uuid4().hex, ExpertRef.of(expert), needs, dict(args), seed)
+        work = Work(number, key or uuid.uuid4().hex, ExpertRef.of(expert), needs, dict(args), seed, expert.batch)
         ticket = Ticket(work)
         with self._lock:
             self._tickets[number] = ticket

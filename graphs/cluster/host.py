@@ -1,6 +1,6 @@
 """Host: one expert in a process of its own on a machine of the cluster; a Ray actor.
 
-One call at a time, as everywhere; who comes in between waits. A call has a key, and what was made under
+One call at a time, as everywhere, or one batch; who comes in between waits. A call has a key, and what was made under
 a key is kept for a while: whoever asks again (a front end that came back, a driver that lost its line)
 gets that, or joins in while it is being made. Nothing here knows of Ray.
 """
@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...core.errors import Cancelled
 from ...tools.contracts import Expert, Output, Run
+from ..batch import Pending, perform
 from ..executor import checked
 from .messages import Call, ExpertRef, Fault, Latest, Look, Reply
 
@@ -30,14 +33,23 @@ STOP_GRACE = 30.0  # an expert that is deaf to a stop for so long ends with its 
 
 @dataclass
 class _Call:
-    """A call and who waits for it."""
+    """A call, who waits for it, and the other calls that are performed together with it."""
 
+    call: Call
+    files: tuple[bytes, ...] = ()
     latest: Latest = field(default_factory=Latest)
     stop: threading.Event = field(default_factory=threading.Event)
     owners: set[str] = field(default_factory=set)
     task: asyncio.Task[Reply] | None = None
+    replied: Future[Reply] = field(default_factory=Future)
+    others: Sequence[_Call] = ()
     ended: float = 0.0
     size: int = 0
+
+    def reply(self, reply: Reply) -> None:
+        """Ends it, unless it has ended already."""
+        with contextlib.suppress(InvalidStateError):
+            self.replied.set_result(reply)
 
 
 class Host:
@@ -48,6 +60,7 @@ class Host:
         self.device = "cuda" if gpu else "cpu"
         self._die = die
         self._calls: dict[str, _Call] = {}
+        self._waiting: deque[_Call] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"anyloom-{ref.name}")
         self._instance: Expert | None = None
         self._leaving = False
@@ -68,8 +81,8 @@ class Host:
         if mine is None and self._leaving:
             return Reply(leaving=True)
         if mine is None:
-            mine = self._calls[call.key] = _Call()
-            mine.task = asyncio.create_task(self._perform(call, files, mine))
+            mine = self._calls[call.key] = _Call(call, files)
+            mine.task = asyncio.create_task(self._perform(mine))
         mine.owners.add(call.owner)
         assert mine.task is not None
         return await asyncio.shield(mine.task)
@@ -88,6 +101,8 @@ class Host:
         if mine.owners:
             return
         mine.stop.set()
+        if any(not other.stop.is_set() for other in mine.others):  # the batch goes on for them
+            mine.reply(Reply(fault=Fault("Cancelled", "Stopped.")))
         await asyncio.wait({mine.task}, timeout=STOP_GRACE)
         if not mine.task.done():
             self._die()
@@ -108,40 +123,62 @@ class Host:
 
     # -- the work ----------------------------------------------------------------------------------
 
-    async def _perform(self, call: Call, files: tuple[bytes, ...], mine: _Call) -> Reply:
+    async def _perform(self, mine: _Call) -> Reply:
         loop = asyncio.get_running_loop()
-        reply = await loop.run_in_executor(self._thread, self._in_thread, call, files, mine)
+        self._waiting.append(mine)
+        self._thread.submit(self._in_thread)
+        reply = await asyncio.wrap_future(mine.replied)
+        mine.files, mine.others = (), ()
         mine.ended = self._idle_since = time.monotonic()
         mine.size = sum(len(o.data) for o in reply.outputs)
         if reply.fault is not None:  # asked again, it is tried again
-            self._calls.pop(call.key, None)
+            self._calls.pop(mine.call.key, None)
         if self._leaving and not self._busy(besides=mine):
             loop.call_later(0.5, self._die)
         return reply
 
-    def _in_thread(self, call: Call, files: tuple[bytes, ...], mine: _Call) -> Reply:
+    def _in_thread(self) -> None:
+        """Performs what waits, together where the expert can. Called once for every call, so it may find nothing."""
         import tempfile
 
+        taken = self._take(1)
+        if not taken:
+            return
+        first = taken[0]
         try:
-            if mine.stop.is_set():
+            if first.stop.is_set():
                 raise Cancelled("Stopped.")
             if self._instance is None:
-                mine.latest.look = Look("loading")
+                first.latest.look = Look("loading")
                 self._instance = self._load()
+            taken += self._take(self._instance.batch - 1)
+            for mine in taken:
+                mine.others = [other for other in taken if other is not mine]
             with tempfile.TemporaryDirectory(prefix="anyloom-host-") as folder:
-                args: dict[str, str | Path] = dict(call.texts)
-                for n, ((name, suffix), data) in enumerate(zip(call.files, files, strict=True)):
-                    file = Path(folder) / f"{n}{suffix}"
-                    file.write_bytes(data)
-                    args[name] = file
-                run = Run(call.seed, self.device, mine.latest, mine.stop)
-                mine.latest(0, 0, "")
-                started = time.perf_counter()
-                outputs = self._instance.run(args, run)
-                seconds = time.perf_counter() - started
-            return Reply(tuple(_plain(o) for o in checked(type(self._instance), outputs)), seconds)
-        except BaseException as e:  # a plugin's code, SystemExit included
-            return Reply(fault=Fault.of(e, self.ref.name))
+                self._together(self._instance, taken, Path(folder))
+        except BaseException as e:  # loading runs a plugin's code; a disk may be full
+            for mine in taken:
+                mine.reply(Reply(fault=Fault.of(e, self.ref.name)))
+
+    def _take(self, most: int) -> list[_Call]:
+        return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+
+    def _together(self, expert: Expert, taken: list[_Call], folder: Path) -> None:
+        calls = []
+        for number, mine in enumerate(taken):
+            args: dict[str, str | Path] = dict(mine.call.texts)
+            for n, ((name, suffix), data) in enumerate(zip(mine.call.files, mine.files, strict=True)):
+                args[name] = folder / f"{number}-{n}{suffix}"
+                args[name].write_bytes(data)  # type: ignore[union-attr]  # a path, by the line above
+            run = Run(mine.call.seed, self.device, mine.latest, mine.stop)
+            calls.append(Pending(args, run, functools.partial(mine.latest, 0, 0, "")))
+        perform(expert, calls)
+        for pending, mine in zip(calls, taken, strict=True):
+            try:
+                outputs, seconds = pending.outcome.result()
+                mine.reply(Reply(tuple(_plain(o) for o in checked(type(expert), outputs)), seconds))
+            except BaseException as e:  # a plugin's code, SystemExit included
+                mine.reply(Reply(fault=Fault.of(e, self.ref.name)))
 
     def _load(self) -> Expert:
         from ...core.errors import AnyloomError, ExpertError

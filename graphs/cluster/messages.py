@@ -91,7 +91,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Work:
-    """One call, for the driver. Paths among `args` are files of the front end's machine."""
+    """One call, for the driver. Paths among `args` are files of the front end's machine; `batch` is the expert's."""
 
     id: int
     key: str
@@ -99,6 +99,7 @@ class Work:
     needs: Needs
     args: Mapping[str, str | Path]
     seed: int
+    batch: int = 1
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from .host import Host
 from .messages import ExpertRef, Fault, Needs, Work
 
 NAMESPACE = "anyloom"
-DEPTH = 2  # calls at one host: one that runs and one that waits there, so that no time is lost between them
+DEPTH = 2  # batches at one host: one that runs and one that waits there, so that no time is lost between them
 ASK = 30.0  # seconds for the cluster to answer a question about itself
 START = 120.0  # seconds for a host to start
 FIT = 30.0  # seconds to wait for a machine that could hold the expert at all
@@ -105,7 +105,7 @@ class Pool:
         while True:
             found = next((s for s in group.slots if work.key in s.keys), None)
             if found is None:
-                free = [s for s in group.slots if s.load < DEPTH]
+                free = [s for s in group.slots if s.load < DEPTH * max(1, work.batch)]
                 found = min(free, key=lambda s: s.load, default=None)
                 if found is None or found.load:
                     self._grow(group, say)

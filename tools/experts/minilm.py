@@ -57,6 +57,7 @@ class MiniLMSimilarity(Expert):
 
     name = "minilm-similarity"
     tool = tool("sentence-similarity")
+    batch = 16
     card = Card(
         weights=(MINILM,),
         licence="Apache-2.0",
@@ -74,17 +75,33 @@ class MiniLMSimilarity(Expert):
 
     def run(self, args: Mapping[str, Any], run: Run) -> list[Output]:
         """Such as "0.83 (very alike)"."""
-        pair = [args["text"], args["other"]]
-        if not all(t.strip() for t in pair):
-            raise InputError("One of the two texts is empty; give two texts to compare.")
-        one, two = self.encoder.encode(pair, run)
-        score = min(1.0, max(0.0, float(one @ two)))
-        words = next((w for least, w in LIKENESS if score >= least), "different")
-        return [Output.text(f"{score:.2f} ({words})", "similarity", score=round(score, 4))]
+        (made,) = self.run_batch([(args, run)])
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    def run_batch(self, calls: Sequence[tuple[Mapping[str, Any], Run]]) -> Sequence[list[Output] | Exception]:
+        """All texts of all calls through the encoder at once."""
+        pairs = [(args["text"], args["other"]) for args, _ in calls]
+        whole = [pair for pair in pairs if all(text.strip() for text in pair)]
+        texts = [text for pair in whole for text in pair]
+        read = iter(self.encoder.encode(texts, Run.of_all([run for _, run in calls])) if texts else ())
+        return [
+            _likeness(next(read), next(read))
+            if pair in whole
+            else InputError("One of the two texts is empty; give two texts to compare.")
+            for pair in pairs
+        ]
 
     def unload(self) -> None:
         """Drops the encoder."""
         del self.encoder
+
+
+def _likeness(one: Any, two: Any) -> list[Output]:
+    score = min(1.0, max(0.0, float(one @ two)))
+    words = next((w for least, w in LIKENESS if score >= least), "different")
+    return [Output.text(f"{score:.2f} ({words})", "similarity", score=round(score, 4))]
 
 
 class MiniLMCentroid(Expert):

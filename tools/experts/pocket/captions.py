@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ....core.errors import AnyloomError
 from ...builtin import tool
 from ...contracts import Card, Expert, Output, Run
 from .shared import CARD, WEIGHTS, held
@@ -17,6 +18,7 @@ class _Looker(Expert):
     """One file in, words out."""
 
     sense = "image"
+    batch = 16
     card = Card(
         weights=(ENCODERS, CAPTIONER),
         size=22_000_000,
@@ -37,11 +39,30 @@ class _Looker(Expert):
 
     def run(self, args: Mapping[str, Any], run: Run) -> list[Output]:
         """The caption, or the answer where something is asked."""
-        item = self.encoder.prepare(Path(args[self.sense]))
-        run.check()
-        features = self.encoder.encode(item[None])
-        said = self.captioner.write(self.sense, features, [self.asked(args)])[0]
-        return [Output.text(self.phrased(said), "caption")]
+        (made,) = self.run_batch([(args, run)])
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    def run_batch(self, calls: Sequence[tuple[Mapping[str, Any], Run]]) -> Sequence[list[Output] | Exception]:
+        """Each file is opened by itself; the networks see and say all of them at once."""
+        import torch
+
+        made: dict[int, list[Output] | Exception] = {}
+        items, asked = {}, []
+        for n, (args, run) in enumerate(calls):
+            try:
+                run.check()
+                items[n] = self.encoder.prepare(Path(args[self.sense]))
+                asked.append(self.asked(args))
+            except AnyloomError as e:
+                made[n] = e
+        if items:
+            Run.of_all([calls[n][1] for n in items]).check()
+            features = self.encoder.encode(torch.stack(list(items.values())))
+            for n, said in zip(items, self.captioner.write(self.sense, features, asked), strict=True):
+                made[n] = [Output.text(self.phrased(said), "caption")]
+        return [made[n] for n in range(len(calls))]
 
     def asked(self, args: Mapping[str, Any]) -> str:
         """The question; none for a caption."""

@@ -1,5 +1,6 @@
 # make run: set up and answer a real request.  make test: set up and run every test.
 # make faults: kills and freezes a cluster of its own in the middle of requests, for hours; docs/reliability.md.
+# make figures: measures overhead, throughput and load of a cluster and writes them into docs/scale.md; an idle machine.
 # make system: Debian packages without which some tests are skipped (a browser, a Redis server).
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 
 PACKAGES := chromium redis-server
 
-.PHONY: run test check system faults clean
+.PHONY: run test check system faults figures clean
 
 run: $(VENV)/.run
 	$(BIN)/anyloom ask "Read this note aloud, then write down what you hear" --attach examples/note.png --out out
@@ -29,6 +30,9 @@ system:
 
 faults: $(VENV)/.test
 	$(BIN)/python benchmarks/faults.py --rounds 20 --log docs/reliability.md
+
+figures: $(VENV)/.test
+	$(BIN)/python benchmarks/scale.py report --docs docs/scale.md
 
 clean:
 	rm -rf $(VENV) out build anyloom.egg-info

@@ -89,7 +89,7 @@ class Worker:
                 os.killpg(p.pid, signal.SIGKILL)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *self.arguments]
+        command = [sys.executable, "-m", __package__ + ".ray_start", "--block", *self.arguments]
         environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **self.environment}
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True

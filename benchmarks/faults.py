@@ -1,14 +1,20 @@
-"""Faults: requests of ten tasks while something is killed, frozen or filled at a random moment.
+"""Faults: requests of ten tasks while something is killed, cut off or filled at a random moment.
 
-    python benchmarks/faults.py [--rounds 20] [--kinds front,host,worker,redis,head,frozen,disk] [--seed 1] [--log FILE]
+    python benchmarks/faults.py [--rounds 20] [--kinds front,host,worker,redis,head,cut,disk] [--seed 1] [--log FILE]
 
-Redis, a Ray head and two workers are the services of docker/compose.yaml as processes on loopback addresses; the
-front end is a process of its own that is started again, with `resume`, whenever it ended without an answer. After each
-round it is counted: one answer, ten tasks ok, how often each task came to its end on a worker (once), artifacts that
-are whole. The log is appended to FILE (docs/reliability.md is such a log). Exit code 1 when a count is wrong.
+Redis, a Ray head and two workers are the services of docker/compose.yaml as processes of this machine; the second
+worker is in a network namespace of its own, at the end of a cable. The front end is a process that is started again,
+with `resume`, whenever it ended without an answer. After each round it is counted: one answer, ten tasks ok, how often
+each task came to its end on a worker (once), artifacts that are whole. The next round begins when all machines are
+back. The log is appended to FILE (docs/reliability.md is such a log). Exit code 1 when a count is wrong.
 
-`frozen` stops a worker's processes for 20 s, as a cut line looks to the others. `disk` fills the front end's data
-folder, a small file system of its own, for 3 s; it needs root. redis-server has to be installed.
+- front, host (an expert's process), worker (a machine's Ray), redis, head: kill -9; redis is away for 2 s, the others
+  come back as fast as they can.
+- cut: the second worker's cable is out for 20 s. Where namespaces are not allowed (they need root and `ip`), `frozen`
+  takes its place: a worker's processes are stopped for 20 s, which looks the same to the others, and only to them.
+- disk: the front end's data folder, a small file system of its own, is full for 3 s; it needs root.
+
+redis-server has to be installed.
 """
 
 from __future__ import annotations
@@ -32,17 +38,19 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-KINDS = ("front", "host", "worker", "redis", "head", "frozen", "disk")
+KINDS = ("front", "host", "worker", "redis", "head", "cut", "frozen", "disk")
+USUAL = ",".join(k for k in KINDS if k != "frozen")
 TASKS = 10
 HOSTS = ("ray::host|", "ray::Host")  # what Ray calls the processes of experts, at rest and at work
-PATIENCE = 420.0  # seconds for a round
+OUTAGE = 20.0  # seconds that a cable is out
+PATIENCE = 420.0  # seconds for a round, and for the machines to be there
 
 
 def plan_of(log: Path, round_: str, dice: random.Random) -> list[dict[str, Any]]:
     """Ten steps on three experts, each reading from up to two before it."""
     plan = []
     for n in range(TASKS):
-        todo = {"log": str(log), "name": f"{round_}-{n}", "seconds": round(dice.uniform(0.1, 0.5), 2)}
+        todo = {"log": str(log), "name": f"{round_}-{n}", "seconds": round(dice.uniform(0.2, 0.8), 2)}
         reads = dice.sample(range(n), min(n, dice.choice((0, 1, 2))))
         args = {"text": json.dumps(todo)} | {f"p{k}": f"<resource>-{d}" for k, d in enumerate(reads)}
         plan.append({"task": f"step-{'abc'[n % 3]}", "id": n, "args": args})
@@ -84,12 +92,58 @@ def front(folder: Path, thread: str) -> int:
     return asyncio.run(go())
 
 
+class Cable:
+    """A network namespace for one machine, and the cable that connects it to this one."""
+
+    here, there = "10.213.7.1", "10.213.7.2"
+
+    def __init__(self) -> None:
+        self.name = f"anyloom{os.getpid()}"
+        self._end, far = f"al{os.getpid()}", "eth0"
+        self._ip("netns", "add", self.name)
+        self._ip("link", "add", self._end, "type", "veth", "peer", "name", far, "netns", self.name)
+        self._ip("addr", "add", f"{self.here}/24", "dev", self._end)
+        self._ip("link", "set", self._end, "up")
+        for words in (f"addr add {self.there}/24 dev {far}", f"link set {far} up", "link set lo up"):
+            self._ip("-n", self.name, *words.split())
+        # The machines on this side have addresses of their own, which stay when the cable is out.
+        self.addresses = ("10.213.8.2", "10.213.8.3")
+        for address in self.addresses:
+            self._ip("addr", "add", f"{address}/32", "dev", "lo")
+        self._ip("-n", self.name, "route", "add", "10.213.8.0/24", "via", self.here)
+
+    @staticmethod
+    def possible() -> bool:
+        """Whether this process may make one."""
+        tried = f"anyloom{os.getpid()}-try"
+        if os.geteuid() != 0 or shutil.which("ip") is None:
+            return False
+        made = subprocess.run(["ip", "netns", "add", tried], capture_output=True).returncode == 0
+        subprocess.run(["ip", "netns", "del", tried], capture_output=True)
+        return made
+
+    def plug(self, on: bool) -> None:
+        """In, or out: nothing passes, and neither side is told."""
+        self._ip("link", "set", self._end, "up" if on else "down")
+
+    def close(self) -> None:
+        """Takes it all away."""
+        for address in self.addresses:
+            subprocess.run(["ip", "addr", "del", f"{address}/32", "dev", "lo"], capture_output=True)
+        subprocess.run(["ip", "netns", "del", self.name], capture_output=True)
+        subprocess.run(["ip", "link", "del", self._end], capture_output=True)
+
+    def _ip(self, *words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
 class Bench:
-    """The services, the front end and what is done to them."""
+    """The services, the front end and what is done to them. `cable`: the second worker is at its end."""
 
-    def __init__(self, seed: int, disk: bool):
-        from services import Services
+    def __init__(self, seed: int, disk: bool, cable: Cable | None, patience: float):
+        from services import HEAD, WORKERS, Services
 
+        self.cable, self.patience = cable, patience
         self.folder = Path(tempfile.mkdtemp(prefix="anyloom-faults-"))
         self.dice = random.Random(seed)
         self.data = self.folder / "data"
@@ -97,23 +151,38 @@ class Bench:
         if disk:
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(self.data)], check=True)
         self.mounted = disk
-        self.services = Services(self.folder)
+        self.head, self.workers = HEAD, list(WORKERS)
+        before = {}
+        if cable is not None:
+            self.head, self.workers = cable.addresses[0], [cable.addresses[1], cable.there]
+            before = {1: ["ip", "netns", "exec", cable.name]}
+        self.services = Services(self.folder, self.head, self.workers, before)
+
+    def start(self) -> None:
+        """Redis, the head, the workers."""
         self.services.start("redis")
         self.services.healthy("redis")
         self.services.start("head")
-        self._wait("gcs_server", "raylet.*127.0.0.2")
-        for number, address in enumerate(("127.0.0.3", "127.0.0.4")):
+        self._wait(self.head)
+        for number in range(len(self.workers)):
             self.services.start("worker", number)
-            self._wait(f"raylet.*{address}")
+        self.whole()
         where = {"data": str(self.data), "redis": self.services.redis, "ray": self.services.cluster}
         (self.folder / "where.json").write_text(json.dumps(where))
 
-    def _wait(self, *patterns: str) -> None:
-        """Until these processes run: a cheaper question than the services' own checks, and enough to go on."""
-        end = time.monotonic() + PATIENCE
-        while not all(self.services.processes(p) for p in patterns):
+    def whole(self) -> None:
+        """Waits until all machines are there."""
+        for address in (self.head, *self.workers):
+            self._wait(address)
+
+    def _wait(self, address: str) -> None:
+        """Until a machine runs and its cluster knows it."""
+        from anyloom.agent.worker import part_of
+
+        end = time.monotonic() + self.patience
+        while not self.services.processes(f"raylet.*{address}") or part_of(self.services.cluster, address):
             if time.monotonic() > end:
-                raise SystemExit(f"{' or '.join(patterns)} did not start; logs are in {self.folder}.")
+                raise SystemExit(f"The machine {address} did not come up in {self.patience:.0f} s; see {self.folder}.")
             time.sleep(0.5)
 
     def close(self) -> None:
@@ -121,6 +190,8 @@ class Bench:
         self.services.stop()
         if self.mounted:
             subprocess.run(["umount", "-l", str(self.data)], check=False)
+        if self.cable is not None:
+            self.cable.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def round(self, kind: str, name: str) -> dict[str, Any]:
@@ -130,13 +201,13 @@ class Bench:
         (self.folder / f"{name}.json").write_text(json.dumps(plan_of(log, name, self.dice)))
         report, begun = self.folder / f"{name}.report", time.monotonic()
         process, starts = self._begin(name), 1
-        while not log.read_text() and process.poll() is None and time.monotonic() - begun < PATIENCE:
+        while not log.read_text() and process.poll() is None and time.monotonic() - begun < self.patience:
             time.sleep(0.05)  # the fault comes while tasks run, not while programs start
-        moment = self.dice.uniform(0.0, 3.0)
+        moment = self.dice.uniform(0.0, 2.0)
         time.sleep(moment)
         running = process.poll() is None
         getattr(self, f"_{kind}")(process)
-        while time.monotonic() - begun < PATIENCE and not report.exists():
+        while time.monotonic() - begun < self.patience and not report.exists():
             if process.poll() is not None and not report.exists():
                 process, starts = self._begin(name), starts + 1
             time.sleep(0.2)
@@ -166,7 +237,7 @@ class Bench:
                 continue
 
     def _hosts(self) -> list[int]:
-        raylets = self.services.processes("raylet.*127.0.0.[34]")
+        raylets = [pid for address in self.workers for pid in self.services.processes(f"raylet.*{address}")]
         return [pid for r in raylets for pid, title in self.services.children(r) if title.startswith(HOSTS)]
 
     def _front(self, process: Any) -> None:
@@ -177,7 +248,7 @@ class Bench:
         self._kill([self.dice.choice(hosts)] if hosts else [])
 
     def _of_worker(self) -> list[int]:
-        return self.services.processes(f"raylet.*{self.dice.choice(['127.0.0.3', '127.0.0.4'])}")
+        return self.services.processes(f"raylet.*{self.dice.choice(self.workers)}")
 
     def _worker(self, process: Any) -> None:
         self._kill(self._of_worker())  # its hosts die with it
@@ -189,14 +260,22 @@ class Bench:
         self.services.start("redis")
 
     def _head(self, process: Any) -> None:
-        self._kill(self.services.processes("gcs_server") + self.services.processes("raylet.*127.0.0.2"))
+        self._kill(self.services.processes("gcs_server") + self.services.processes(f"raylet.*{self.head}"))
 
     def _frozen(self, process: Any) -> None:
         raylets = self._of_worker()
         frozen = raylets + [pid for r in raylets for pid, _ in self.services.children(r)]
         self._kill(frozen, signal.SIGSTOP)
-        time.sleep(20)
+        time.sleep(OUTAGE)
         self._kill(frozen, signal.SIGCONT)
+
+    def _cut(self, process: Any) -> None:
+        assert self.cable is not None
+        self.cable.plug(False)
+        try:
+            time.sleep(OUTAGE)
+        finally:
+            self.cable.plug(True)
 
     def _disk(self, process: Any) -> None:
         filler = self.data / "filler"
@@ -214,9 +293,10 @@ def main() -> int:
     """Runs the rounds and writes the log."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--kinds", default=USUAL)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for a round")
     parser.add_argument("--front", nargs=2, metavar=("FOLDER", "THREAD"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.front:
@@ -227,23 +307,32 @@ def main() -> int:
     if "disk" in kinds and os.geteuid() != 0:
         print("disk: left out, it needs root to mount a small file system")
         kinds.remove("disk")
-    rows = []
-    bench = Bench(options.seed, "disk" in kinds)
+    cable = Cable() if "cut" in kinds and Cable.possible() else None
+    if "cut" in kinds and cable is None:
+        print("cut: no network namespace can be made here; frozen takes its place")
+        kinds[kinds.index("cut")] = "frozen"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Told to end."))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit("Told to end."))  # a shell starts what it puts behind it deaf
+    rows: list[dict[str, Any]] = []
+    begun = time.monotonic()
+    bench = Bench(options.seed, "disk" in kinds, cable, options.patience)
     try:
-        for kind in kinds:
-            for n in range(options.rounds):
+        bench.start()
+        print(f"the cluster is there after {time.monotonic() - begun:.0f} s", flush=True)
+        for n in range(options.rounds):
+            for kind in kinds:
+                bench.whole()
                 rows.append(bench.round(kind, f"{kind}-{n}"))
                 print(json.dumps(rows[-1]), flush=True)
                 if not rows[-1]["good"]:
                     print((bench.folder / f"{kind}-{n}.out").read_text()[-3000:], flush=True)
     finally:
         bench.close()
-    text = table(rows, options)
-    print(text)
-    if options.log:
-        with options.log.open("a") as out:
-            out.write(text)
-    return 0 if rows and all(r["good"] for r in rows) else 1
+        if rows and options.log:
+            with options.log.open("a") as out:
+                out.write(table(rows, options))
+    print(table(rows, options))
+    return 0 if all(r["good"] for r in rows) else 1
 
 
 def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
@@ -253,17 +342,19 @@ def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
     load = os.getloadavg()[0]
     lines = [
         f"\n## {day}: `{command}`\n",
-        f"{os.cpu_count()} processors ({platform.machine()}), load {load:.1f}; {TASKS} tasks a request.\n",
-        "| fault | requests | one answer | tasks ended | ended twice | not whole | front restarted | seconds, median |",
-        "|---|---|---|---|---|---|---|---|",
+        f"{os.cpu_count()} processors ({platform.machine()}), load {load:.1f}; {TASKS} tasks a request. `struck`: the "
+        "request was still running when the fault came.\n",
+        "| fault | requests | struck | one answer | tasks ended | ended twice | not whole | front restarted "
+        "| seconds, median and longest |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for kind in dict.fromkeys(r["kind"] for r in rows):
+    for kind in (k for k in KINDS if any(r["kind"] == k for r in rows)):
         mine = [r for r in rows if r["kind"] == kind]
-        seconds = sorted(r["seconds"] for r in mine)[len(mine) // 2]
+        seconds = sorted(r["seconds"] for r in mine)
         counts = [
-            len(mine), sum(r["answers"] == 1 for r in mine), sum(r["ended"] for r in mine),
-            sum(r["twice"] for r in mine), sum(not r["whole"] for r in mine),
-            sum(r["starts"] - 1 for r in mine), seconds,
+            len(mine), sum(r["running"] for r in mine), sum(r["answers"] == 1 for r in mine),
+            sum(r["ended"] for r in mine), sum(r["twice"] for r in mine), sum(not r["whole"] for r in mine),
+            sum(r["starts"] - 1 for r in mine), f"{seconds[len(mine) // 2]:.0f}, {seconds[-1]:.0f}",
         ]  # fmt: skip
         lines.append(f"| {kind} | " + " | ".join(str(c) for c in counts) + " |")
     return "\n".join(lines) + "\n"

@@ -1,5 +1,6 @@
 """Scale: what one task costs at every station of a cluster, measured; and a model that says what N machines do.
 
+    python benchmarks/scale.py report [--docs docs/scale.md]           # all of it, load included, as the page has it
     python benchmarks/scale.py measure [--calls 100] [--out FILE]      # a real cluster of one and of two machines
     python benchmarks/scale.py simulate [FILE] [--machines 1,2,10,100,1000] [--seconds 1.0] [--fronts 1] [--price 1.0]
 
@@ -8,18 +9,22 @@ machine spoils its figures less: of the front end, of its driver, and of redis-s
 of a plan. `simulate` sends tasks of `--seconds` through a network of queues with those times: front ends and drivers
 (one processor each, as Python has it), hosts (one task at a time), one Redis server. Every machine is kept busy by
 two waiting tasks. It reads out throughput, waiting, the station that is busiest, and what a thousand tasks cost at
-`--price` an hour and machine. Without FILE benchmarks/scale.json is taken.
+`--price` an hour and machine. Without FILE benchmarks/scale.json is taken. `report` measures, runs the model and
+benchmarks/load.py, and prints the figures as Markdown; with `--docs` it puts them into the page, between its two marks,
+and the costs into that file.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime
 import heapq
 import json
 import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,7 +39,11 @@ MEASURED = ROOT / "benchmarks" / "scale.json"
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of a processor for each task, by station; `line` is the time on the way that no processor spends."""
+    """Seconds of a processor for each task, by station; `line` is the time on the way that no processor spends.
+
+    `one` and `two`: tasks of `task` seconds a second, seen on so many machines. `here` and `there`: median seconds of
+    a call that sleeps 10 ms, in threads and on the cluster; `overhead` is the difference.
+    """
 
     front: float
     driver: float
@@ -44,6 +53,8 @@ class Costs:
     one: float = 0.0
     two: float = 0.0
     overhead: float = 0.0
+    here: float = 0.0
+    there: float = 0.0
     load: float = 0.0
 
 
@@ -129,7 +140,6 @@ def measure(calls: int) -> Costs:
     """On a real cluster, at one machine and at two."""
     sys.path.insert(0, str(ROOT / "tests"))
     from ray_cluster import ENVIRONMENT, Machines
-    from ray_experts import Step
 
     from anyloom.graphs.cluster.executor import RayExecutor
     from anyloom.graphs.executor import ThreadExecutor
@@ -154,17 +164,17 @@ def measure(calls: int) -> Costs:
                 there = await one_by_one(executor, calls, 0.01)
                 after = time.process_time(), cpu(driver)
                 front, drive = ((b - a) / calls for a, b in zip(before, after, strict=True))
-                overhead = statistics.median(there) - statistics.median(here)
+                medians = statistics.median(here), statistics.median(there)
+                overhead = medians[1] - medians[0]
                 one = await all_at_once(executor, calls, 0.1)
                 machines.add()
                 await all_at_once(executor, 20, 0.1)  # starts the second host
                 two = await all_at_once(executor, calls, 0.1)
                 line = max(0.0, overhead - front - drive)
-                return Costs(front, drive, redis, line, 0.1, one, two, overhead, os.getloadavg()[0])
+                return Costs(front, drive, redis, line, 0.1, one, two, overhead, *medians, os.getloadavg()[0])
 
             costs = asyncio.run(go())
             executor.gateway.close()
-            assert Step.name == "step-a"
             return costs
         finally:
             machines.stop()
@@ -250,6 +260,75 @@ def simulate(
     }  # fmt: skip
 
 
+# -- the page ------------------------------------------------------------------------------------------
+
+MARKS = "<!-- figures of benchmarks/scale.py report -->", "<!-- end of figures -->"
+GOALS = {"overhead": 0.005, "two": 1.8}  # seconds; times the throughput of one machine
+
+
+def report(costs: Costs, load: str, seed: int = 1) -> str:
+    """The figures as Markdown."""
+    met = {True: "met", False: "missed"}
+    times = costs.two / costs.one
+    rows = [
+        ("a call that sleeps 10 ms, in threads and on the cluster", f"{ms(costs.here)}, {ms(costs.there)}", ""),
+        ("the cluster's overhead", ms(costs.overhead), f"under 5 ms: {met[costs.overhead < GOALS['overhead']]}"),
+        (f"calls of {ms(costs.task)} a second on one machine and on two", f"{costs.one:.2f}, {costs.two:.2f}", ""),
+        ("two machines against one", f"{times:.2f} ×", f"1.8 × and more: {met[times >= GOALS['two']]}"),
+        ("processor time a task: front end, driver, redis-server",
+         ", ".join(ms(s) for s in (costs.front, costs.driver, costs.redis)), ""),
+    ]  # fmt: skip
+    lines = [
+        f"Measured on {datetime.date.today().isoformat()} on {os.cpu_count()} processors that front end, cluster and "
+        f"Redis share, load {costs.load:.1f}, by `python benchmarks/scale.py report`.\n",
+        "| | | goal |\n|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "\nThe model against what was seen: "
+        + "; ".join(f"{n} machine(s) {seen:.2f} seen, {said:.2f} by the model" for n, seen, said in checks(costs, seed))
+        + ". Read out for tasks of 1 s and one front end:\n",
+        "| machines | tasks a second | p50, p99 | busiest | front end | driver | Redis | 1,000 tasks at 1.00 an hour |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for machines in (1, 2, 10, 100, 1000):
+        row = simulate(costs, machines, 1.0, 1, 20_000, seed)
+        use = " | ".join(f"{row['use'][n]:.0%}" for n in ("front", "driver", "redis"))
+        spent = price(row, machines, 1, 1.0)
+        lines.append(
+            f"| {machines:,} | {row['a_second']:.1f} | {row['p50']:.1f} s, {row['p99']:.1f} s | {row['busiest']} "
+            f"| {use} | {spent:.2f} |"
+        )
+    return "\n".join([*lines, "\n### Under load\n", f"`python benchmarks/load.py`: {load.strip()}"]) + "\n"
+
+
+def ms(seconds: float) -> str:
+    """As milliseconds."""
+    return f"{seconds * 1000:.1f} ms"
+
+
+def checks(costs: Costs, seed: int) -> list[tuple[int, float, float]]:
+    """Machines, tasks a second seen, and by the model."""
+    return [
+        (machines, seen, simulate(costs, machines, costs.task, 1, 2_000, seed, steady=True)["a_second"])
+        for machines, seen in ((1, costs.one), (2, costs.two))
+        if seen
+    ]
+
+
+def price(row: dict[str, Any], machines: int, fronts: int, an_hour: float) -> float:
+    """What a thousand tasks cost, every machine at so much an hour."""
+    return float(1000 / row["a_second"] / 3600 * (machines + fronts) * an_hour)
+
+
+def into(page: Path, figures: str) -> None:
+    """Puts the figures between the page's marks. SystemExit: it has none."""
+    first, last = MARKS
+    text = page.read_text()
+    if not text.find(first) < text.find(last):
+        raise SystemExit(f"'{page}' has no place for figures; put these two lines into it: {first} {last}")
+    before, after = text.split(first)[0], text.split(last)[1]
+    page.write_text(f"{before}{first}\n{figures}{last}{after}")
+
+
 def main() -> int:
     """Measures, or reads out the model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -265,7 +344,21 @@ def main() -> int:
     model.add_argument("--tasks", type=int, default=20_000)
     model.add_argument("--price", type=float, default=1.0)
     model.add_argument("--seed", type=int, default=1)
+    page = commands.add_parser("report")
+    page.add_argument("--calls", type=int, default=100)
+    page.add_argument("--docs", type=Path)
     options = parser.parse_args()
+    if options.command == "report":
+        costs = measure(options.calls)
+        load = subprocess.run([sys.executable, str(MEASURED.with_name("load.py"))], capture_output=True, text=True)
+        if load.returncode:
+            raise SystemExit(f"benchmarks/load.py found faults: {load.stdout}{load.stderr}")
+        figures = report(costs, load.stdout)
+        print(figures)
+        if options.docs:
+            into(options.docs, figures)
+            MEASURED.write_text(json.dumps(asdict(costs), indent=1) + "\n")
+        return 0
     if options.command == "measure":
         text = json.dumps(asdict(measure(options.calls)), indent=1)
         print(text)
@@ -275,16 +368,14 @@ def main() -> int:
     if not options.file.exists():
         parser.error(f"there is no '{options.file.name}'; make it with: python benchmarks/scale.py measure --out FILE")
     costs = Costs(**json.loads(options.file.read_text()))
-    for machines, seen in ((1, costs.one), (2, costs.two)):
-        if seen:
-            said = simulate(costs, machines, costs.task, 1, 2_000, options.seed, steady=True)["a_second"]
-            print(f"check at {machines}: {seen:.2f} tasks/s seen, {said:.2f} by the model")
+    for machines, seen, said in checks(costs, options.seed):
+        print(f"check at {machines}: {seen:.2f} tasks/s seen, {said:.2f} by the model")
     print(f"\ntasks of {options.seconds:g} s, {options.fronts} front end(s)")
     columns = ("machines", "tasks/s", "p50 s", "p99 s", "front", "driver", "redis", "hosts", "cost of 1000", "busiest")
     print(" ".join(f"{c:>12}" for c in columns))
     for machines in (int(m) for m in options.machines.split(",")):
         row = simulate(costs, machines, options.seconds, options.fronts, options.tasks, options.seed)
-        cost = 1000 / row["a_second"] / 3600 * (machines + options.fronts) * options.price
+        cost = price(row, machines, options.fronts, options.price)
         use = [f"{row['use'][n]:.1%}" for n in ("front", "driver", "redis", "host")]
         cells = [machines, f"{row['a_second']:.1f}", f"{row['p50']:.2f}", f"{row['p99']:.2f}", *use, f"{cost:.3f}"]
         print(" ".join(f"{c:>12}" for c in (*cells, row["busiest"])))

@@ -38,13 +38,17 @@ def every_process():
 
 
 class Services:
-    """Starts, kills and stops them by name. `folder` is for data and logs."""
+    """Starts, kills and stops them by name. `folder` is for data and logs.
 
-    def __init__(self, folder, **environment):
+    `head` and `workers` are the machines' addresses; `before` has words to put before a worker's command, by number.
+    """
+
+    def __init__(self, folder, head=HEAD, workers=WORKERS, before=None, **environment):
+        self.head, self.workers, self.before = head, workers, before or {}
         self.services = yaml.safe_load(COMPOSE.read_text())["services"]
         self.folder = folder
         self.short = Path(tempfile.mkdtemp(prefix="al-"))  # Ray's sockets want a short path
-        self.ports = {"redis": free_port(), "gcs": free_port(HEAD), "client": free_port(HEAD), "api": free_port()}
+        self.ports = {"redis": free_port(), "gcs": free_port(head), "client": free_port(head), "api": free_port()}
         self.running = {}
         keep = {k: v for k, v in os.environ.items() if not k.startswith("ANYLOOM_")}
         self.environment = keep | {
@@ -60,13 +64,13 @@ class Services:
     @property
     def cluster(self):
         """For `--ray` on a machine of the cluster."""
-        return f"{HEAD}:{self.ports['gcs']}"
+        return f"{self.head}:{self.ports['gcs']}"
 
     def command(self, name, number=0):
         """A service's command with this machine's addresses in place of the names that Docker resolves."""
         words = [str(w) for w in self.services[name]["command"]]
         for there, here in (
-            ("redis://redis:6379", self.redis), ("ray://head:10001", f"ray://{HEAD}:{self.ports['client']}"),
+            ("redis://redis:6379", self.redis), ("ray://head:10001", f"ray://{self.head}:{self.ports['client']}"),
             ("head:6379", self.cluster), ("0.0.0.0", "127.0.0.1"),
             ("/run/secrets/token", str(self.folder / "token.txt")),
         ):  # fmt: skip
@@ -75,9 +79,10 @@ class Services:
             return [*words, "--port", str(self.ports["redis"]), "--bind", "127.0.0.1", "--dir", str(self.short)]
         if name == "head":
             ports = ["--port", str(self.ports["gcs"]), "--client-port", str(self.ports["client"])]
-            words += ["--host", HEAD, *ports, "--folder", str(self.short / "ray"), *SMALL]
+            words += ["--host", self.head, *ports, "--folder", str(self.short / "ray"), *SMALL]
         if name == "worker":
-            words += ["--host", WORKERS[number], "--cpus", "1", *SMALL]
+            words += ["--host", self.workers[number], "--cpus", "1", *SMALL]
+            return [*self.before.get(number, ()), sys.executable, "-m", "anyloom.agent", *words]
         if name == "api":
             words += ["--port", str(self.ports["api"])]
         return [sys.executable, "-m", "anyloom.agent", *words]
@@ -89,7 +94,7 @@ class Services:
         words = [w.replace("head:6379", self.cluster).replace(":8000/", f":{self.ports['api']}/") for w in words]
         if words[0] == "anyloom":
             where = [] if name == "worker" else [self.cluster]
-            host = WORKERS[0] if name == "worker" else HEAD
+            host = self.workers[0] if name == "worker" else self.head
             words = [sys.executable, "-m", "anyloom.agent", *words[1:], *where, "--host", host]
         elif words[0] == "redis-cli":
             words[1:1] = ["-p", str(self.ports["redis"])]

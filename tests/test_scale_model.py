@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,30 @@ def test_without_measurements_it_says_what_to_do(scale, monkeypatch, capsys, tmp
     with pytest.raises(SystemExit):
         scale.main()
     assert "scale.py measure --out FILE" in capsys.readouterr().err
+
+
+def test_the_page_says_what_was_measured_and_whether_it_is_enough(scale, tmp_path):
+    costs = scale.Costs(0.002, 0.003, 0.001, 0.0, 0.1, 9.8, 19.0, overhead=0.0042, here=0.0104, there=0.0146)
+    told = scale.report(costs, "500 requests, all answered.\n")
+    assert "| the cluster's overhead | 4.2 ms | under 5 ms: met |" in told
+    assert "| two machines against one | 1.94 × | 1.8 × and more: met |" in told
+    assert "missed" not in told
+    assert told.count("missed") + 2 == scale.report(replace(costs, overhead=0.006, two=15.0), "").count("missed")
+    assert "| 1,000 | " in told
+    page = tmp_path / "page.md"
+    page.write_text("before\n" + "\nold\n".join(scale.MARKS) + "\nafter\n")
+    scale.into(page, told)
+    scale.into(page, told)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert text.count("500 requests, all answered.") == 1
+    assert "old" not in text
+    page.write_text("no marks")
+    with pytest.raises(SystemExit, match="has no place for figures"):
+        scale.into(page, told)
+
+
+def test_the_page_of_this_house_has_a_place_for_figures(scale):
+    text = (FILE.parents[1] / "docs" / "scale.md").read_text()
+    assert text.find(scale.MARKS[0]) < text.find(scale.MARKS[1])

@@ -1,0 +1,57 @@
+"""`ray start` with more patience; `anyloom worker` runs it: python -m anyloom.agent.ray_start --block --address …
+
+Ray gives a machine 30 s to be there (a number in its code, no setting) and then ends what it started. Where
+others keep the processors busy that is too little, and starting over costs the same work again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+START = 180.0  # seconds for a machine to be there
+ENVIRONMENT = {  # Ray's own settings for the parts of a machine to report to each other
+    "RAY_agent_register_timeout_ms": f"{START * 1000:.0f}",
+    "RAY_worker_register_timeout_seconds": f"{START:.0f}",
+}
+
+
+def patient(seconds: float = START) -> None:
+    """Lets what starts a machine in this process wait so long for it."""
+    from ray._private import services
+
+    services.get_node = waiting(services.get_node, seconds)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def waiting(ask: Callable[..., Any], seconds: float, pause: float = 0.2) -> Callable[..., Any]:
+    """`ask`, again while it raises RuntimeError (the machine is not there yet), at most for so long."""
+
+    def asked(*args: Any, **named: Any) -> Any:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return ask(*args, **named)
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(pause)
+
+    return asked
+
+
+def main() -> None:
+    """`ray start` with this process's arguments."""
+    import sys
+
+    from ray.scripts.scripts import cli
+
+    patient()
+    cli(["start", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -2,9 +2,10 @@
 
     python benchmarks/load.py [--requests 500] [--conversations 50] [--warm 500] [--burst 200] [--json]
 
-The service is a process of its own: `anyloom serve`'s server and engine, with conversations, results and locks in a
-redis-server of its own (--no-redis: SQLite and files), and two experts that only sleep for --seconds. What is measured
-is the front end, the line, Redis and the checkpoints; every request makes something new, so that no cache answers.
+The service is a process of its own: `anyloom serve`'s server and engine with its usual line (2 at once, 64 waiting),
+conversations, results and locks in a redis-server of its own (--no-redis: SQLite and files), and two experts that only
+sleep for --seconds. What is measured is the front end, the line, Redis and the checkpoints; every request makes
+something new, so that no cache answers.
 
 1. `--warm` requests fill what a service keeps of requests that ended.
 2. Each conversation asks its share of `--requests`, one after the other. Who is turned away (429) comes again when the
@@ -299,8 +300,8 @@ def main() -> int:
     parser.add_argument("--conversations", type=int, default=50)
     parser.add_argument("--warm", type=int, default=500)
     parser.add_argument("--burst", type=int, default=200)
-    parser.add_argument("--concurrent", type=int, default=8)
-    parser.add_argument("--queue", type=int, default=32)
+    parser.add_argument("--concurrent", type=int, default=2)
+    parser.add_argument("--queue", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=0.005)
     parser.add_argument("--no-redis", action="store_true")
     parser.add_argument("--json", action="store_true")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "load.py"
-SMALL = ["--requests=36", "--conversations=9", "--warm=0", "--burst=30", "--concurrent=2", "--queue=8", "--json"]
+SMALL = ["--requests=27", "--conversations=9", "--warm=0", "--burst=24", "--concurrent=2", "--queue=8", "--json"]
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,9 @@ def found():
 @pytest.mark.timeout(600)
 def test_every_conversation_gets_its_own_answers_in_its_turn(found):
     steady = found["steady"]
-    assert (steady["answered"], steady["wrong"], steady["turned_away"]) == (36, [], 0)
+    assert (steady["answered"], steady["wrong"], steady["turned_away"]) == (27, [], 0)
     fewest, most = steady["at_half"]
-    assert fewest >= 1  # of two on average
+    assert fewest >= 1  # of 1.5 on average
     assert most - fewest <= 2
     assert len(steady["memory_mb"]) == 5
 
@@ -35,4 +35,4 @@ def test_a_burst_is_served_as_far_as_there_is_room_and_the_others_are_told(found
     assert burst["wrong"] == []
     assert burst["served"] >= 10
     assert burst["turned_away"] >= 1
-    assert burst["served"] + burst["turned_away"] == 30
+    assert burst["served"] + burst["turned_away"] == 24

@@ -40,6 +40,18 @@ def test_an_expert_that_keeps_the_contract_has_no_fault():
     assert faults(Good) == {}
 
 
+def test_a_batch_is_looked_at_where_there_is_one():
+    def one_short(self, calls):
+        return [self.run(args, run) for args, run in calls[1:]]
+
+    def whole(self, calls):
+        return [self.run(args, run) for args, run in calls]
+
+    assert "gave 1 results" in faults(variant(batch=2, run_batch=one_short))["batch"]
+    assert "NotImplementedError" in faults(variant(batch=2))["batch"]
+    assert faults(variant(batch=2, run_batch=whole)) == {}
+
+
 def test_each_fault_is_found_and_said():
     import random
     import time

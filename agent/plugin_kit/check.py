@@ -71,6 +71,7 @@ class _Trial:
         for what, look in (
             ("outputs", self._outputs), ("seed", self._same_again), ("quiet", self._quiet), ("stop", self._stops),
             ("errors", self._errors), ("unload", self._unload),
+            *([("batch", self._batch)] if self.expert.batch > 1 else []),
         ):  # fmt: skip
             yield self._try(what, lambda look=look: look(instance))  # type: ignore[misc]
 
@@ -148,6 +149,18 @@ class _Trial:
             except Exception as e:
                 kind = type(e).__name__
                 return f"For a broken file it raised {kind}; raise InputError or ExpertError with a sentence."
+        return ""
+
+    def _batch(self, instance: Expert) -> str:
+        from ...graphs.executor import checked
+
+        made = list(instance.run_batch([(dict(self.args), Run(seed=n)) for n in (1, 2)]))
+        if len(made) != 2:
+            return f"For two calls `run_batch` gave {len(made)} results; give one for each, in order."
+        for result in made:
+            if isinstance(result, Exception):
+                raise result
+            checked(self.expert, result)
         return ""
 
     def _unload(self, instance: Expert) -> str:

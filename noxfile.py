@@ -1,7 +1,7 @@
 """Environments that do not live together with anyloom's own: `nox -s coqui`.
 
 coqui-tts needs torchaudio, whose newest release belongs to torch 2.11 and keeps diffusers from importing
-when both are there. It is several gigabytes, so it is made only when asked for.
+when both are there. It is several gigabytes, so it is made only when asked for, and once.
 """
 
 import nox
@@ -9,7 +9,7 @@ import nox
 nox.options.sessions = []
 
 
-@nox.session(python=["3.11", "3.12"], tags=["coqui"])
+@nox.session(python="3.11")
 def coqui(session: nox.Session) -> None:
     """XTTS-v2: a tiny checkpoint in coqui's own format, written, opened and spoken with."""
     session.install("torch==2.11.*", "torchaudio==2.11.*", "coqui-tts[codec]>=0.27")

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import InputError, StorageError
+from .errors import InputError, PluginError, StorageError
 from .media import Limits, inspect_file
 from .provenance import embed
 
@@ -130,12 +130,12 @@ class ArtifactStore:
     def add_bytes(self, data: bytes, media_type: str, name: str, provenance: Provenance | None = None) -> Artifact:
         """Stores what an expert made; `provenance` is embedded in the file where its format allows."""
         if not data:
-            raise StorageError(f"'{name}' is empty, so it was not stored; the expert that made it is broken.")
+            raise PluginError(f"'{name}' is empty, so it was not stored; the expert that made it is broken.")
         modality = media_type.split("/")[0]
         if modality == "application":
             modality = "text"
         if modality not in MODALITIES:
-            raise StorageError(f"'{media_type}' is no media type that anyloom stores (text, image, audio, video).")
+            raise PluginError(f"'{media_type}' is no media type that anyloom stores (text, image, audio, video).")
         if provenance is not None:
             data = embed(data, media_type, provenance.to_json())
         return self._put(data, modality, media_type, name, provenance)

@@ -9,8 +9,9 @@ position and name, so calling them in the order in which they become ready would
 `plain` runs them as asyncio tasks, without LangGraph.
 
 A task that fails returns a failed Result and raises nothing: its dependents return `skipped`, its
-siblings go on. The last write before a kill may be lost; then the task is called again and finds
-its result in the cache, since artifacts and cache entry are written before it returns.
+siblings go on. A disk that is full is no task's failure: StorageError ends the run, and it can be resumed.
+The last write before a kill may be lost; then the task is called again and finds its result in the cache,
+since artifacts and cache entry are written before it returns.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..controller.plan import Plan, Task, referenced
 from ..core.artifacts import Artifact, Provenance
-from ..core.errors import AnyloomError, Cancelled, ExpertError, InputError, PluginError, WeightsError
+from ..core.errors import AnyloomError, Cancelled, ExpertError, InputError, PluginError, StorageError, WeightsError
 from ..core.events import Emit, Notice, TaskDone, TaskFailed, TaskProgress, TaskStarted, ignore
 from ..tools.contracts import Expert, Output, Run, Tool
 from ..tools.selection import cards, fitting, pick_device, rank
@@ -164,6 +165,8 @@ class Dispatch:
         started = time.perf_counter()
         try:
             return await self._attempt(task, before)
+        except StorageError:  # no task's fault: the request stops, and `resume` goes on when there is room again
+            raise
         except Cancelled as e:  # an expert that stops of itself; a real stop arrives as CancelledError
             error: AnyloomError = e
         except AnyloomError as e:

@@ -33,10 +33,13 @@ class Person:
         return contextlib.nullcontext()
 
 
-def begin(folder, plan=DRAW, *, fakes=None, person=None, thread=None, controller=None, plans=None, terminal=False):
+def begin(
+    folder, plan=DRAW, *, fakes=None, person=None, thread=None, controller=None, plans=None, terminal=False,
+    opens=engine,
+):  # fmt: skip
     """A conversation over fakes in `folder`; `printed` gives what it showed."""
     agent = Agent(settings(folder))
-    agent._engine = engine(folder, controller or ScriptedController(plan, plans=plans), fakes or Fakes())
+    agent._engine = opens(folder, controller or ScriptedController(plan, plans=plans), fakes or Fakes())
     console = Console(file=io.StringIO(), width=120, force_terminal=terminal, highlight=False, emoji=False)
     return Talk(agent, console, person or Person(), thread)
 

@@ -3,6 +3,7 @@
 from anyloom.controller.fakes import ScriptedController
 from anyloom.controller.plan import Plan
 from anyloom.core.artifacts import ArtifactStore
+from anyloom.core.errors import WeightsError
 from anyloom.core.settings import Settings
 from anyloom.graphs.dispatch import Dispatch
 from anyloom.graphs.engine import Engine
@@ -24,6 +25,19 @@ def settings(folder, **options):
 def engine(folder, controller=None, fakes=None, **options):
     """An engine whose every expert is a fake."""
     return Engine(settings(folder, **options), **parts(fakes or Fakes(), controller))
+
+
+class Untrained(Engine):
+    """An engine without an end-to-end model, whether one ships or not."""
+
+    def _end2end(self):
+        where = self.data_dir / "mmllm"
+        raise WeightsError(f"There are no trained weights here; put some into '{where}', or use --mode cascade.")
+
+
+def untrained(folder, controller=None, fakes=None, **options):
+    """`engine`, without an end-to-end model."""
+    return Untrained(settings(folder, **options), **parts(fakes or Fakes(), controller))
 
 
 def runtime(folder, fakes, controller=None, **options):

@@ -7,7 +7,7 @@ import re
 import signal
 
 from chat_rig import DRAW, Person, begin, do, printed
-from rig import task
+from rig import task, untrained
 
 from anyloom.agent.chat.commands import lift, read
 from anyloom.controller.fakes import ScriptedController
@@ -171,7 +171,7 @@ async def test_planning_alone_runs_nothing(tmp_path):
 
 
 async def test_comparing_answers_in_every_mode_though_one_cannot(tmp_path):
-    talk = begin(tmp_path, DRAW)
+    talk = begin(tmp_path, DRAW, opens=untrained)
     await do(talk, "/compare", "/compare draw a cat")
     shown = printed(talk)
     assert "Say what should be compared" in shown
@@ -184,6 +184,31 @@ async def test_comparing_answers_in_every_mode_though_one_cannot(tmp_path):
     assert re.search(r"seconds +\d+\.\d +–", table)
     assert re.search(r"model calls +[1-9] +–", table)
     assert [t.request for t in await talk.agent.engine.history(talk.thread)] == ["draw a cat"]
+
+
+async def test_comparing_is_a_mode_too(tmp_path):
+    talk = begin(tmp_path, DRAW, opens=untrained)
+    await do(talk, "/mode compare", "draw a cat", "/retry")
+    shown = printed(talk)
+    assert "mode: compare" in shown
+    assert len(re.findall(r"answered +yes +cannot", shown)) == 2
+    await do(talk, "/mode together", "/plan draw")
+    assert "there is cascade, end2end, compare" in printed(talk)
+
+
+async def test_what_is_refused_keeps_its_files_and_is_tried_again_in_another_mode(tmp_path):
+    (tmp_path / "cat.png").write_bytes(tiny_png(b"cat"))
+    talk = begin(tmp_path, DRAW, opens=untrained)
+    await do(talk, "draw", "/mode end2end", f"/attach {tmp_path}/cat.png", "like this one")
+    assert "go on with /mode cascade" in printed(talk)
+    assert [a.name for a in talk.attached] == ["cat.png"]
+    assert not talk.unfinished
+    await do(talk, "/mode cascade", "/retry")
+    assert talk.attached == []
+    assert [t.request for t in await talk.agent.engine.history(talk.thread)] == ["draw", "like this one"]
+    assert [a.name for a in talk.exchanges[-1].request.attachments] == ["cat.png"]
+    await do(talk, "/mode end2end", "and this", "/undo", "/undo")
+    assert [t.request for t in await talk.agent.engine.history(talk.thread)] == ["draw"], "what was refused goes first"
 
 
 async def test_an_expert_is_pinned_to_its_tool(tmp_path):

@@ -92,7 +92,7 @@ def test_a_whole_conversation(home):
     with chat(home, "grey", "--thread", "cats") as term:
         term.wait("anyloom chat --thread cats")
         enter(term, "/atach cat.png")
-        term.wait("There is no command '/atach', did you mean 'attach'?")
+        term.wait("There is no command '/atach', did you mean '/attach'?")
         enter(term, f"make it grey: {home}/cat.png")
         term.wait("attached cat.png (image,")
         term.wait("image-to-image")
@@ -235,7 +235,7 @@ def test_lines_from_a_pipe_are_answered_each_and_the_worst_code_counts(home):
     assert b"\x1b" not in done.stdout
     done = piped(home, "talk", "chat", stdin=b"/tolls\nhello\n")
     assert done.returncode == 2
-    assert "did you mean 'tools'?" in done.stderr.decode()
+    assert "did you mean '/tools'?" in done.stderr.decode()
     assert "Hello to you." in done.stdout.decode()
     done = piped(home, "talk", "chat", stdin=f"{home}/cat.png\n".encode())
     assert "attached" not in done.stdout.decode()  # what comes through a pipe opens no files

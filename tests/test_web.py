@@ -29,9 +29,9 @@ CHAIN = [
 ]
 
 
-def agent_over(folder, plan=CHAIN, fakes=None):
+def agent_over(folder, plan=CHAIN, fakes=None, plans=None):
     agent = Agent(settings(folder))
-    agent._engine = engine(folder, ScriptedController(plan), fakes or Fakes())
+    agent._engine = engine(folder, ScriptedController(plan, plans=plans), fakes or Fakes())
     return agent
 
 
@@ -122,10 +122,10 @@ def serve(tmp_path):
     """Starts pages; all are closed at the end."""
     pages = []
 
-    def serve(plan=CHAIN, fakes=None, port=None):
+    def serve(plan=CHAIN, fakes=None, port=None, plans=None):
         if port:
             pages.pop().close()
-        page, url = open_page(agent_over(tmp_path, plan, fakes), port=port)
+        page, url = open_page(agent_over(tmp_path, plan, fakes, plans), port=port)
         pages.append(page)
         return url
 
@@ -154,18 +154,46 @@ def test_a_request_with_a_file_is_answered_with_its_plan_and_files(chromium, ser
 @browser_needed
 def test_stop_and_finish(chromium, serve):
     fakes = Fakes(delay={"image-to-text": 20})
-    ada = Visitor(chromium, serve(fakes=fakes))
+    ada = Visitor(chromium, serve(fakes=fakes, plans={"quick": CHAIN[:1]}))
     ada.ask("draw a cat")
     ada.sees("running", "#al-plan")
     deadline = time.monotonic() + 20
     while not fakes.calls and time.monotonic() < deadline:
         time.sleep(0.1)
     ada.page.click("#al-stop")
-    ada.sees("Stopped.")
+    said = ada.sees("Stopped.")
+    assert "planning" not in said
+    assert "working" not in said
+    assert "running" not in ada.sees("stopped", "#al-plan")
     fakes.delay["image-to-text"] = 0
     ada.page.click("#al-resume")
     ada.sees("made by text-to-speech")
     assert [c.tool for c in fakes.calls].count("text-to-image") == 1
+    fakes.delay["image-to-text"] = 20
+    ada.page.click("#al-retry")
+    ada.sees("running", "#al-plan")
+    ada.page.click("#al-stop")
+    ada.sees("stopped", "#al-plan")
+    ada.ask("something quick")
+    ada.page.wait_for_selector("#al-plan:not(:has-text('image-to-text'))", timeout=60_000)
+    ada.sees("done", "#al-plan")  # after a stop the next request is answered as ever
+
+
+@browser_needed
+def test_a_refused_request_stays_in_the_box_and_shows_no_broken_picture(chromium, serve, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(tiny_png(b"abc")[:20])
+    ada = Visitor(chromium, serve())
+    ada.ask("make it grey", broken)
+    ada.sees("broken.png")
+    ada.page.wait_for_function("document.querySelector('#al-box textarea').value == 'make it grey'", timeout=30_000)
+    assert ada.page.locator("#al-box .thumbnail-item").count() == 1
+    assert ada.page.locator("#al-chat img").count() == 0
+    ada.page.locator("#al-box .thumbnail-item button").click()
+    ada.ask("draw a cat")
+    ada.sees("made by text-to-speech")
+    assert ada.page.input_value("#al-box textarea") == ""
+    assert ada.errors == []
 
 
 @browser_needed
@@ -184,13 +212,19 @@ def test_a_plan_waits_and_a_task_is_taken_out(chromium, serve):
 
 @browser_needed
 def test_visitors_do_not_see_or_wait_for_each_other_and_a_restart_keeps_all(chromium, serve, tmp_path):
-    url = serve(fakes=Fakes(delay={"image-to-text": 3}))
+    fakes = Fakes(delay={"image-to-text": 600})
+    url = serve(fakes=fakes, plans={"dog": CHAIN[:1]})
     ada, bob = Visitor(chromium, url), Visitor(chromium, url)
     ada.ask("draw a zebrafish")
     ada.sees("running", "#al-plan")
     bob.ask("draw a dog")
+    bob.sees("made by text-to-image")
+    assert "running" in ada.page.inner_text("#al-plan"), "the second did not wait for the first"
+    fakes.delay["image-to-text"] = 0
+    ada.page.click("#al-stop")
+    ada.sees("Stopped.")
+    ada.page.click("#al-resume")
     ada.sees("made by text-to-speech")
-    bob.sees("made by text-to-speech")
     assert "zebrafish" not in bob.page.content()
     bob.page.wait_for_selector("#al-threads input", state="attached", timeout=30_000)
     assert bob.page.locator("#al-threads input").count() == 1

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlparse
 
 from ...core.artifacts import safe_name
 from ...core.errors import InputError, UnknownName, nearest
+from ..side_by_side import COMPARE
 
 COMMANDS = {
     "attach": ("FILE…", "Take files, web addresses or file numbers along with the next request."),
@@ -64,7 +65,8 @@ def read(line: str) -> Command | str:
     name, _, rest = line[1:].partition(" ")
     name = ALIASES.get(name.lower(), name.lower())
     if name not in COMMANDS:
-        raise UnknownName(f"There is no command '/{name[:40]}'{nearest(name, list(COMMANDS))}; /help lists them.")
+        near = nearest(f"/{name}", [f"/{c}" for c in COMMANDS])
+        raise UnknownName(f"There is no command '/{name[:40]}'{near}; /help lists them.")
     return Command(name, tuple(words_of(rest)), rest.strip())
 
 
@@ -127,6 +129,13 @@ def expand(words: tuple[str, ...]) -> list[str]:
             raise InputError(f"No file fits '{word}'.")
         found += fitting
     return found
+
+
+def modes() -> tuple[str, ...]:
+    """What /mode takes."""
+    from ...graphs.engine import MODES
+
+    return (*MODES, COMPARE)
 
 
 def help_lines(modes: tuple[str, ...]) -> list[tuple[str, str]]:

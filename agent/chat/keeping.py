@@ -30,18 +30,22 @@ async def do_retry(talk: Talk, c: Command) -> None:
         seed = PARSERS["seed"](c.rest or (last.request.seed or 0) + 1)
     except ValueError as e:
         raise InputError(f"'{c.rest}' is no seed; it is {e}.") from e
-    request = dataclasses.replace(last.request, seed=seed, approve=talk.approve, policy=talk.policy, pinned=talk.pins)
-    if last.thread == talk.thread:
+    changed = {"seed": seed, "mode": talk.mode, "approve": talk.approve, "policy": talk.policy, "pinned": talk.pins}
+    request = dataclasses.replace(last.request, **changed)
+    if last.thread == talk.thread and last.begun:
         await talk.agent.engine.undo(talk.thread)
+    if not last.begun:  # its files are still attached
+        talk.attached = [a for a in talk.attached if a not in request.attachments]
     talk.exchanges.pop()
     talk.say(f"again, with seed {seed}: {short(request.text, 100)}")
-    await talk.answer(request)
+    await talk.again(request)
 
 
 async def do_undo(talk: Talk, c: Command) -> None:
     """Takes the last exchange back."""
-    if talk.exchanges and talk.exchanges[-1].thread != talk.thread:  # a comparison, which is not remembered
-        text = talk.exchanges[-1].request.text
+    last = talk.exchanges[-1] if talk.exchanges else None
+    if last and (last.thread != talk.thread or not last.begun):  # a comparison, or refused: it is not remembered
+        text = last.request.text
     else:
         turn = await talk.agent.engine.undo(talk.thread)
         if turn is None:
@@ -129,8 +133,9 @@ async def do_cost(talk: Talk, c: Command) -> None:
     for r in last.results:
         how = "from the cache" if r.cached else f"{r.seconds:.1f} s" if r.ok else r.status
         talk.say(f"  {r.id}  {r.task:<{width}}  {r.expert}  {how}")
-    words = [f"{k.replace('_', ' ')} {round(v, 1) if isinstance(v, float) else v}" for k, v in last.costs.items()]
-    talk.say(f"  last answer: {', '.join(words)}")
+    spent = {k: round(v, 1) if isinstance(v, float) else v for k, v in last.costs.items()}
+    words = [f"{k.replace('_', ' ')} {v}" for k, v in spent.items() if v]
+    talk.console.print(escaped(f"  last answer: {', '.join(words)}"))  # wrapped between words: nobody copies it
     total = sum(float(a.costs.get("seconds", 0)) for a in answers)
     talk.say(f"  conversation: {len(answers)} answer{'s' * (len(answers) > 1)}, {total:.1f} s")
 

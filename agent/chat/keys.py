@@ -14,6 +14,7 @@ from typing import Any
 
 from ...core.errors import InputError
 from ..terminal import harmless
+from .commands import modes
 from .complete import completer
 from .loop import guarded
 from .talk import Talk
@@ -125,8 +126,6 @@ class Keys:
 
 def _names(talk: Talk) -> tuple[dict[str, Any], Any]:
     """What Tab offers after each command, and in a request."""
-    from ...graphs.engine import MODES
-
     def registry() -> Any:
         return talk.agent.engine.runtime.registry
 
@@ -141,7 +140,7 @@ def _names(talk: Talk) -> tuple[dict[str, Any], Any]:
 
     arguments = {
         "tools": tools,
-        "mode": lambda: MODES,
+        "mode": modes,
         "policy": lambda: ["fastest", "best", "pinned", "llm", *pins()],
         "controller": lambda: ["local", "openai:"],
         "plan": lambda: ["on", "off"],

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.errors import AnyloomError, InputError, SettingsError, UnknownName, nearest
 from ..agent import Agent
+from ..side_by_side import COMPARE
 from ..terminal import TerminalView, escaped, plan_lines
 from . import commands
 from .commands import Command
 from .talk import Talk
+
+if TYPE_CHECKING:
+    from ...graphs.state import Request
 
 
 async def do_attach(talk: Talk, c: Command) -> None:
@@ -32,20 +36,15 @@ async def do_detach(talk: Talk, c: Command) -> None:
 
 async def do_mode(talk: Talk, c: Command) -> None:
     """Shows or sets the mode."""
-    from ...graphs.engine import MODES
-
-    if c.rest and c.rest not in MODES:
-        raise UnknownName(f"There is no mode '{c.rest}'{nearest(c.rest, MODES)}; there is {', '.join(MODES)}.")
+    modes = commands.modes()
+    if c.rest and c.rest not in modes:
+        raise UnknownName(f"There is no mode '{c.rest}'{nearest(c.rest, modes)}; there is {', '.join(modes)}.")
     talk.mode = c.rest or talk.mode
     talk.say(f"mode: {talk.mode}")
 
 
 async def do_compare(talk: Talk, c: Command) -> None:
-    """One request in every mode there is, and what each took. The conversation goes on from the first answer."""
-    from ...evaluation.pair import beside, meaning_of, watched
-    from ...graphs.engine import MODES, new_thread
-    from ..commands.compare import print_table
-
+    """A request, or the last one again, in every mode there is."""
     if c.rest:
         request = await talk.request(c.rest, approve=False)
         talk.attached = []
@@ -53,6 +52,15 @@ async def do_compare(talk: Talk, c: Command) -> None:
         request = talk.exchanges[-1].request
     else:
         raise InputError("Say what should be compared: /compare draw a blue heart")
+    await compare(talk, request)
+
+
+async def compare(talk: Talk, request: Request) -> None:
+    """A request in every mode, and what each took. The conversation goes on from the first answer."""
+    from ...evaluation.pair import beside, meaning_of, watched
+    from ...graphs.engine import MODES, new_thread
+    from ..commands.compare import print_table
+
     turns = [_turn(x) for x in talk.exchanges if x.answer]
 
     async def answered(asked: Any, thread: str) -> Any:
@@ -88,7 +96,7 @@ async def do_plan(talk: Talk, c: Command) -> None:
         talk.approve = c.rest == "on"
         talk.say("Every plan is shown and waits for your yes." if talk.approve else "Plans run at once.")
     elif c.rest:
-        request = await talk.request(c.rest)
+        request = await talk.request(c.rest, **({"mode": "cascade"} if talk.mode == COMPARE else {}))
         with talk.person.quiet(), TerminalView(talk.console) as view:
             made = await talk.agent.engine.plan_only(request, emit=view)
         if not made.plan:
@@ -165,10 +173,14 @@ async def do_tools(talk: Talk, c: Command) -> None:
 
 async def do_help(talk: Talk, c: Command) -> None:
     """The commands."""
-    from ...graphs.engine import MODES
+    from rich.table import Table
 
-    for name, what in commands.help_lines(MODES):
-        talk.console.print(f"  [bold]{escaped(f'{name:<24}')}[/bold] {escaped(what)}", soft_wrap=True)
+    listed = Table.grid(padding=(0, 2, 0, 2), pad_edge=True)
+    listed.add_column(no_wrap=True, style="bold")
+    listed.add_column(overflow="fold")
+    for name, what in commands.help_lines(commands.modes()):
+        listed.add_row(escaped(name), escaped(what))
+    talk.console.print(listed)
     talk.say("Anything else is a request. Enter sends it; Alt-Enter, or a backslash before Enter, begins a new line.")
     talk.say("Files dropped on the window, or named by their full path in a request, are attached.")
     talk.say("Tab completes. Ctrl-C stops a request, Ctrl-D leaves.")

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...core.artifacts import Artifact
 from ...core.errors import AnyloomError, InputError, PlanError, UnknownName, nearest
+from ...core.events import Emit, Event, RunStarted
 from ..agent import Agent
 from ..intake import distinct, take
+from ..side_by_side import COMPARE
 from ..terminal import TerminalView, escaped
 from . import commands
 from .commands import Command
@@ -59,11 +61,15 @@ class Quit(Exception):
 
 @dataclass
 class Exchange:
-    """A request and its answer, if it has one by now. `thread` differs from the talk's for a comparison."""
+    """A request and its answer, if it has one by now. `thread` differs from the talk's for a comparison.
+
+    `begun` is False where it was refused before a run began: nothing of it is stored or can be resumed.
+    """
 
     request: Request
     thread: str
     answer: Answer | None = None
+    begun: bool = True
 
 
 class Talk:
@@ -91,7 +97,7 @@ class Talk:
     def unfinished(self) -> bool:
         """Whether `/resume` has something to go on with here."""
         last = self.exchanges[-1] if self.exchanges else None
-        return last is not None and last.answer is None and last.thread == self.thread
+        return last is not None and last.answer is None and last.thread == self.thread and last.begun
 
     async def take(self, typed: Command | str) -> None:
         """Carries out a command or a request. Errors are AnyloomErrors; Quit ends the conversation."""
@@ -128,7 +134,21 @@ class Talk:
             await self.attach(paths)
         request = await self.request(text, **options)
         self.attached = []
-        await self.answer(request)
+        await self.again(request)
+
+    async def again(self, request: Request) -> None:
+        """Answers a request that is ready, as the mode says. One that is refused leaves its files attached."""
+        from .setting import compare
+
+        if request.mode == COMPARE:
+            await compare(self, request)
+            return
+        try:
+            await self.answer(request)
+        except AnyloomError:
+            if not self.exchanges[-1].begun:
+                self.attached = list(request.attachments)
+            raise
 
     async def request(self, text: str, **options: Any) -> Request:
         """A checked request with what is attached and set here."""
@@ -138,10 +158,18 @@ class Talk:
 
     async def answer(self, request: Request, thread: str | None = None, turns: Sequence[dict[str, Any]] = ()) -> None:
         """Answers a request that is ready, here or in another thread that begins with `turns`."""
-        exchange = Exchange(request, thread or self.thread)
+        exchange = Exchange(request, thread or self.thread, begun=False)
         self.exchanges.append(exchange)
         engine = self.agent.engine
-        await self.run(exchange, lambda emit: engine.ask(request, thread=exchange.thread, emit=emit, turns=turns))
+
+        def begin(emit: Emit) -> Awaitable[Answer]:
+            def noting(event: Event) -> None:
+                exchange.begun = exchange.begun or isinstance(event, RunStarted)
+                emit(event)
+
+            return engine.ask(request, thread=exchange.thread, emit=noting, turns=turns)
+
+        await self.run(exchange, begin)
 
     async def run(self, exchange: Exchange, begin: Begin, plan: Sequence[Any] = ()) -> None:
         """Shows a run until there is an answer; asks about its plan where that is wanted."""
@@ -251,4 +279,5 @@ class Talk:
     def complain(self, error: AnyloomError) -> None:
         """An error, in its one sentence."""
         self.worst = max(self.worst, error.exit_code)
-        self.errors.print(f"[red]{escaped(' '.join(str(error).split()))}[/red]", soft_wrap=True)
+        sentence = str(error).replace("use --mode cascade", "go on with /mode cascade")  # there are no flags here
+        self.errors.print(f"[red]{escaped(' '.join(sentence.split()))}[/red]", soft_wrap=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ..side_by_side import COMPARE
 from .options import settings_from, shared
 
 
@@ -15,8 +16,9 @@ from .options import settings_from, shared
     "--attach", "-a", "attach", multiple=True, metavar="FILE|URL", help="Take a file along with the first request."
 )
 @click.option(
-    "--mode", type=click.Choice(["cascade", "end2end"]), default="cascade", show_default=True, help="Who answers."
-)
+    "--mode", type=click.Choice(["cascade", "end2end", COMPARE]), default="cascade", show_default=True,
+    help="Who answers; compare asks both.",
+)  # fmt: skip
 @shared
 def chat(thread: str | None, attach: tuple[str, ...], mode: str, **flags: Any) -> int:
     """Talk at the terminal. From a pipe: one request a line."""

@@ -60,8 +60,8 @@ class Guard:
             await self.app(scope, self._counted(receive, headers, out), out)
         except Refused as e:
             out.refused = out.refused or e
-        except Exception:
-            if out.refused is None:
+        except Exception as e:  # of any kind: a framework wraps what `receive` raises in errors of its own
+            if out.refused is None or not _comes_of(e, out.refused):
                 raise
         finally:
             if out.refused is not None and not out.started:
@@ -160,6 +160,14 @@ class Rate:
         while len(self._buckets) > CLIENTS:
             del self._buckets[next(iter(self._buckets))]
         return 0 if allowed else max(1, int((1 - left) * 60 / self.a_minute + 0.999))
+
+
+def _comes_of(error: BaseException | None, cause: BaseException) -> bool:
+    """Whether an error is another one, was raised from it or while it was handled, or is a group that holds it."""
+    if error is None or error is cause:
+        return error is cause
+    inside = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return any(_comes_of(e, cause) for e in (error.__cause__, error.__context__, *inside))
 
 
 def _digest(token: str) -> bytes:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from ...core.events import Event, PlanMade, TaskDone, TaskFailed, TaskProgress, 
 WIDTH, HEIGHT, GAP_X, GAP_Y = 236, 58, 44, 18
 WORDS = {
     "waiting": "waiting", "running": "running", "done": "done", "cached": "from the cache", "failed": "failed",
-    "skipped": "skipped",
+    "skipped": "skipped", "stopped": "stopped",
 }  # fmt: skip
 
 
@@ -51,9 +51,11 @@ class Board:
     def event(self, event: Event) -> bool:
         """Takes an event; whether anything changed."""
         if isinstance(event, PlanMade):
-            self.rows = {t["id"]: Row(t["id"], t["task"], t["args"], _deps(t)) for t in event.tasks}
+            self.rows = _rows(event.tasks)
             self.bridges, self.controller, self.seconds = event.bridges, event.controller, event.seconds
             return True
+        if isinstance(event, TaskStarted) and event.id not in self.rows:  # end to end there is no plan beforehand
+            self.rows[event.id] = Row(event.id, event.task, {}, ())
         row = self.rows.get(getattr(event, "id", -1))
         if row is None:
             return False
@@ -71,13 +73,24 @@ class Board:
             row.status, row.error = "skipped" if event.skipped else "failed", event.error
         return True
 
+    def go_on(self, plan: Iterable[Mapping[str, Any]]) -> None:
+        """Takes the tasks of a run that goes on: its plan is not announced again."""
+        self.rows = _rows(plan)
+
+    def halt(self) -> None:
+        """What runs was stopped."""
+        for row in self.rows.values():
+            if row.status == "running":
+                row.status, row.progress = "stopped", ""
+
     def html(self) -> str:
         """The whole panel, every text of others escaped."""
         if not self.rows:
             return '<p class="al-none">The plan appears here when a request needs tools.</p>'
         notes = "".join(f'<p class="al-note">{_e(b)}</p>' for b in self.bridges)
         folds = "".join(self._fold(r) for r in self.rows.values())
-        made = f'<p class="al-made">planned in {self.seconds:.1f} s by {_e(self.controller)}</p>'
+        by = f"planned in {self.seconds:.1f} s by {_e(self.controller)}" if self.controller else ""
+        made = f'<p class="al-made">{by}</p>'
         return f'<section aria-label="Plan">{self._svg()}{made}{notes}<div class="al-folds">{folds}</div></section>'
 
     def _levels(self) -> dict[int, int]:
@@ -135,6 +148,10 @@ class Board:
         return value if ref is None else f"what task {ref} makes"
 
 
+def _rows(tasks: Iterable[Mapping[str, Any]]) -> dict[int, Row]:
+    return {t["id"]: Row(t["id"], t["task"], t["args"], _deps(t)) for t in tasks}
+
+
 def _deps(task: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(d for d in task.get("dep", ()) if d >= 0)
 
@@ -157,13 +174,24 @@ CSS = """
 .al-running rect {stroke: #2563eb; stroke-width: 2.5}
 .al-done rect, .al-cached rect {stroke: #15803d; stroke-width: 2}
 .al-failed rect {stroke: #b91c1c; stroke-width: 2.5}
-.al-skipped rect {stroke-dasharray: 5 4}
+.al-skipped rect, .al-stopped rect {stroke-dasharray: 5 4}
+.dark .al-running rect {stroke: #60a5fa}
+.dark .al-done rect, .dark .al-cached rect {stroke: #4ade80}
+.dark .al-failed rect {stroke: #f87171}
 .al-edge {fill: none; stroke: var(--body-text-color-subdued); stroke-width: 1.5}
 .al-folds details {border-top: 1px solid var(--border-color-primary); padding: 6px 2px}
 .al-folds summary {cursor: pointer}
 .al-folds ul {margin: 4px 0 4px 18px; list-style: disc; overflow-wrap: anywhere}
 .al-tag {float: right; font-size: 12px; opacity: .75}
 .al-made, .al-none, .al-note {font-size: 13px; color: var(--body-text-color); opacity: .75; margin: 4px 0}
+.al-sides {display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 20px}
+.al-sides h3 {margin: 2px 0 4px; font-size: 15px}
+.al-table {border-collapse: collapse; font-size: 13px; margin-top: 10px}
+.al-table caption {text-align: left; font-weight: 600; padding: 4px 0}
+.al-table th, .al-table td {
+  text-align: left; padding: 4px 14px 4px 0; vertical-align: top; border-top: 1px solid var(--border-color-primary)
+}
+.al-table tbody th {font-weight: 400; opacity: .75; white-space: nowrap}
 @media (prefers-reduced-motion: no-preference) {
   .al-running rect {animation: al-pulse 1.6s ease-in-out infinite}
   @keyframes al-pulse {50% {stroke-opacity: .35}}

@@ -29,6 +29,11 @@ class Owners:
         with self._db() as db:
             return self._owner(db, thread) == _hash(owner)
 
+    def known(self, thread: str) -> bool:
+        """Whether the conversation is anybody's."""
+        with self._db() as db:
+            return self._owner(db, thread) is not None
+
     def threads(self, owner: str) -> list[tuple[str, str]]:
         """Title and thread, the newest first."""
         query = "SELECT title, thread FROM threads WHERE owner = ? ORDER BY rowid DESC LIMIT 100"

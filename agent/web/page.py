@@ -18,6 +18,14 @@ CSS = (
 #al-chat {min-height: 320px}
 #al-chat .minimal-audio-player {height: 56px !important}
 #al-use {padding: 4px 10px}
+:is(button, a, summary, input, textarea, select, [role=button], [tabindex]):focus-visible,
+label:has(input:focus-visible) {outline: 2px solid #2563eb !important; outline-offset: 2px}
+.dark :is(button, a, summary, input, textarea, select, [role=button], [tabindex]):focus-visible,
+.dark label:has(input:focus-visible) {outline-color: #93c5fd !important}
+#al-box:focus-within {outline: 2px solid #2563eb; outline-offset: 1px}
+.dark #al-box:focus-within {outline-color: #93c5fd}
+#al-box textarea:focus-visible {outline: none !important}
+#al-controls {align-items: end}
 footer {display: none !important}
 @media (max-width: 640px) {.gradio-container {padding: 6px !important} #al-chat {min-height: 240px}}
 """
@@ -47,14 +55,17 @@ def build(door: Door) -> Any:
             "<h1>anyloom</h1><p>Text, pictures, sound and video in; any of them out.</p>", elem_id="al-head"
         )
         chat = gr.Chatbot(
-            label="Conversation", elem_id="al-chat", height="52vh", render_markdown=False, feedback_options=None,
+            label="Conversation", elem_id="al-chat", height="44vh", render_markdown=False, feedback_options=None,
             buttons=["copy_all"], placeholder="Ask for something, or drop a file below.",
         )  # fmt: skip
         box = gr.MultimodalTextbox(
             label="Request", show_label=False, placeholder="What shall I do? Files can be dropped, pasted or recorded.",
             file_count="multiple", sources=["upload", "microphone"], elem_id="al-box", autofocus=True,
         )  # fmt: skip
-        with gr.Row():
+        mode = gr.Radio(
+            door.modes(), value=door.modes()[0][1], label="Mode", show_label=False, container=False, elem_id="al-mode"
+        )
+        with gr.Row(elem_id="al-controls"):
             stop = gr.Button("Stop", elem_id="al-stop", size="sm", min_width=90)
             retry = gr.Button("Again, another seed", elem_id="al-retry", size="sm", min_width=90)
             resume = gr.Button("Finish what was stopped", elem_id="al-resume", size="sm", min_width=90)
@@ -70,7 +81,6 @@ def build(door: Door) -> Any:
             plan = gr.HTML(Board().html(), elem_id="al-plan")
         with gr.Accordion("Settings", open=False):
             with gr.Row():
-                mode = gr.Radio(door.modes(), value=door.modes()[0], label="Mode", elem_id="al-mode")
                 policy = gr.Dropdown(
                     ["fastest", "best", "pinned", "llm"], value=door.policy, label="How an expert is chosen"
                 )
@@ -91,6 +101,7 @@ def build(door: Door) -> Any:
         asked = box.submit(door.put, [box, chat, camera], [box, chat, names, camera], **idle).then(
             door.answer, [owner, thread, names, chat, *options], shown, **idle, concurrency_limit=None
         )
+        asked.then(door.give_back, [box, names], [box, names], **idle)
         again = retry.click(
             door.again, [owner, thread, chat, seed, *options], [*shown, seed], **idle, concurrency_limit=None
         )
@@ -100,7 +111,7 @@ def build(door: Door) -> Any:
         )
         drop.click(door.reject, [owner, thread, chat], shown, **idle)
         halted = stop.click(None, cancels=[asked, again, going, runs], **idle)
-        halted.then(door.stopped, [chat], [chat], **idle)  # after, so that no late event writes over it
+        halted.then(door.stopped, [owner, thread], [chat, plan], **idle)  # after, so that no late event writes over it
         for event in (asked, again, going, runs):
             event.then(door.listed, [owner, thread], [known], **idle)
         use.input(door.use, [box, use], [box, use], **idle)

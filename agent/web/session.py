@@ -8,21 +8,31 @@ import json
 import re
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ...core.artifacts import Artifact
-from ...core.errors import AnyloomError, InputError
-from ...core.events import AnswerDone, AnswerText, Download, Event, Notice
+from ...controller.plan import Plan
+from ...core.artifacts import Artifact, safe_name
+from ...core.errors import AnyloomError, InputError, PlanError
+from ...core.events import AnswerText, Download, Emit, Event, Notice
+from ...core.media import inspect_file
 from ...graphs.engine import MODES, NeedsApproval, new_thread
+from ...graphs.state import Request
 from ..agent import Agent
+from ..side_by_side import COMPARE
+from .comparison import Compared, Of, Sides, both, title, written
 from .diagram import Board
 from .owners import Owners
 
 Message = dict[str, Any]
+SHOWN = re.compile(r"image/(png|jpeg|gif|webp|bmp)|audio/.*|video/(mp4|webm)|text/.*")  # browsers show no others
+LIVE = 500  # conversations whose newest plan is remembered, so that a stop can be drawn
+PLANNING = "planning …"
+PACE = 0.1  # seconds between two drawings: progress comes faster than a browser draws
 LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 
 
@@ -35,11 +45,12 @@ class Door:
         self.owners = Owners(folder / "owners.sqlite")
         self.secret = _secret(folder / "secret")
         self.policy = agent.settings.policy
+        self._live: dict[str, tuple[Board | Sides, list[Message]]] = {}
         self._out = Path(tempfile.mkdtemp(prefix="anyloom-web-"))
 
-    def modes(self) -> list[str]:
-        """The modes that the engine has."""
-        return list(MODES)
+    def modes(self) -> list[tuple[str, str]]:
+        """Label and name of each way to answer: the engine's modes, and all of them compared."""
+        return [(title(m), m) for m in (*MODES, COMPARE)]
 
     def about(self) -> str:
         """What the person who runs this server has set."""
@@ -52,15 +63,30 @@ class Door:
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def put(self, typed: dict[str, Any] | None, chat: list[Message], camera: str | None) -> tuple[Any, ...]:
+    async def put(self, typed: dict[str, Any] | None, chat: list[Message], camera: str | None) -> tuple[Any, ...]:
         """Moves what was typed into the conversation; the files travel on to `answer`."""
         typed = typed or {}
         files = [f for f in (*(typed.get("files") or ()), camera) if f]
         text = (typed.get("text") or "").strip()
-        said: list[Message] = [{"role": "user", "content": {"path": f}} for f in files]
+        said = [{"role": "user", "content": await asyncio.to_thread(self._preview, f)} for f in files]
         if text:
             said.append({"role": "user", "content": plain(text)})
         return {"text": "", "files": []}, [*chat, *said], [text, *files], None
+
+    def _preview(self, file: str) -> Any:
+        """A file in the conversation; by name alone where a browser would show a broken picture."""
+        try:
+            kind = inspect_file(Path(file), self.agent.settings.limits).media_type
+        except InputError:  # `answer` says what is wrong with it
+            kind = ""
+        return {"path": file} if SHOWN.fullmatch(kind) else plain(safe_name(Path(file).name))
+
+    def give_back(self, box: dict[str, Any] | None, asked: list[str]) -> tuple[Any, Any]:
+        """After a refusal the request is in the box again, unless something else was typed meanwhile."""
+        typed = box or {}
+        if not asked or typed.get("text") or typed.get("files"):
+            return gr.skip(), []
+        return {"text": asked[0], "files": asked[1:]}, []
 
     async def answer(
         self, owner: str, thread: str, asked: list[str], chat: list[Message], mode: str, policy: str, seed: float,
@@ -73,27 +99,37 @@ class Door:
         new = not thread
         thread = thread or new_thread()
 
-        async def begin(emit: Callable[[Event], None]) -> Any:
+        async def begin(emit: Emit) -> Any:
             if not asked or not asked[0]:
                 raise InputError("The request is empty; say what should be done with it.")
             ready = await asyncio.to_thread(lambda: self.agent.request(asked[0], asked[1:], **options))
             if not (self.owners.claim(thread, owner, asked[0]) if new else self.owners.owns(thread, owner)):
                 raise InputError("This conversation is not yours.")
-            return await self.agent.engine.ask(ready, thread=thread, emit=emit)
+            try:
+                return await self._ask(ready, thread, emit)
+            except AnyloomError:
+                if new and await asyncio.to_thread(self.agent.engine.runs.last, thread) is None:
+                    self.owners.forget(thread, owner)  # refused before it began: there is nothing to go back to
+                raise
 
-        async for shown in self._show(begin, thread, chat):
-            yield shown
+        async with aclosing(self._show(begin, thread, chat, asked, Sides() if mode == COMPARE else None)) as states:
+            async for shown in states:
+                yield shown
+
+    async def _ask(self, request: Request, thread: str, emit: Emit) -> Any:
+        engine = self.agent.engine
+        if request.mode == COMPARE:
+            return await both(engine, request, thread, emit)
+        return await engine.ask(request, thread=thread, emit=emit)
 
     async def again(
         self, owner: str, thread: str, chat: list[Message], seed: float, mode: str, policy: str, _: float,
         limit: float, approve: bool, request: gr.Request,
     ) -> AsyncIterator[tuple[Any, ...]]:  # fmt: skip
         """The last request of the conversation with the next seed; it takes the place of the last answer."""
-        from ...graphs.state import Request
-
         number = int(seed or 0) + 1
 
-        async def begin(emit: Callable[[Event], None]) -> Any:
+        async def begin(emit: Emit) -> Any:
             self._mine(owner, thread, request)
             last = await asyncio.to_thread(self.agent.engine.runs.last, thread)
             if last is None:
@@ -102,59 +138,70 @@ class Door:
                 await self.agent.engine.undo(thread)
             changed = {"seed": number, "mode": mode, "policy": policy, "approve": approve}
             changed["max_seconds"] = float(limit) if limit else None
-            ready = Request.from_json({**last["request"], **changed})
-            return await self.agent.engine.ask(ready, thread=thread, emit=emit)
+            return await self._ask(Request.from_json({**last["request"], **changed}), thread, emit)
 
         said = {"role": "user", "content": f"Again, with seed {number}."}
-        async for shown in self._show(begin, thread, [*chat, said]):
-            yield *shown, number
+        board = Sides() if mode == COMPARE else None
+        async with aclosing(self._show(begin, thread, [*chat, said], board=board)) as states:
+            async for shown in states:
+                yield *shown, number
 
     async def resume(
         self, owner: str, thread: str, chat: list[Message], request: gr.Request
     ) -> AsyncIterator[tuple[Any, ...]]:
         """Finishes what was stopped; finished tasks are not run again."""
 
-        async def begin(emit: Callable[[Event], None]) -> Any:
+        async def begin(emit: Emit) -> Any:
             self._mine(owner, thread, request)
+            last = await asyncio.to_thread(self.agent.engine.runs.last, thread)
+            board.go_on((last or {}).get("plan") or ())
             return await self.agent.engine.resume(thread, emit=emit)
 
-        async for shown in self._show(begin, thread, chat):
-            yield shown
+        board = Board()
+        async with aclosing(self._show(begin, thread, chat, board=board)) as states:
+            async for shown in states:
+                yield shown
 
     async def decide(
         self, owner: str, thread: str, chat: list[Message], keep: list[str], edited: str, request: gr.Request
     ) -> AsyncIterator[tuple[Any, ...]]:
         """Runs the plan that waits: as edited, or without the tasks that were taken out."""
 
-        async def begin(emit: Callable[[Event], None]) -> Any:
+        async def begin(emit: Emit) -> Any:
             self._mine(owner, thread, request)
             waiting = await self._waiting(thread)
+            kept.append(([f"{t['id']} {t['task']}" for t in waiting], edited))
             try:
                 plan = json.loads(edited)
             except ValueError as e:
                 raise InputError(f"The plan is no JSON ({e}).") from e
-            kept = {int(k.split(" ", 1)[0]) for k in keep}
-            dropped = [t["id"] for t in waiting if t["id"] not in kept]
+            chosen = {int(k.split(" ", 1)[0]) for k in keep}
+            dropped = [t["id"] for t in waiting if t["id"] not in chosen]
+            board.go_on(Plan.parse(plan).to_json() if plan != waiting else [t for t in waiting if t["id"] in chosen])
             if plan != waiting:
                 return await self.agent.engine.resume(thread, plan=plan, emit=emit)
             if dropped:
                 return await self.agent.engine.resume(thread, drop=dropped, emit=emit)
             return await self.agent.engine.resume(thread, approve=True, emit=emit)
 
-        async for shown in self._show(begin, thread, chat):
-            yield shown
+        board = Board()
+        kept: list[tuple[list[str], str]] = []
+        async with aclosing(self._show(begin, thread, chat, board=board, kept=kept)) as states:
+            async for shown in states:
+                yield shown
 
     async def reject(
         self, owner: str, thread: str, chat: list[Message], request: gr.Request
     ) -> AsyncIterator[tuple[Any, ...]]:
         """Does not run the plan that waits."""
 
-        async def begin(emit: Callable[[Event], None]) -> Any:
+        async def begin(emit: Emit) -> Any:
             self._mine(owner, thread, request)
             return await self.agent.engine.resume(thread, approve=False, emit=emit)
 
-        async for shown in self._show(begin, thread, chat):
-            yield shown
+        async with aclosing(self._show(begin, thread, chat)) as states:
+            async for shown in states:
+                yield shown
 
     async def _waiting(self, thread: str) -> list[dict[str, Any]]:
         try:
@@ -164,49 +211,97 @@ class Door:
         raise InputError("No plan waits here any more.")
 
     async def _show(
-        self, begin: Callable[[Callable[[Event], None]], Awaitable[Any]], thread: str, chat: list[Message]
-    ) -> AsyncIterator[tuple[Any, ...]]:
-        """Runs `begin` and yields the page's state after each event; errors are one sentence of the answer."""
+        self, begin: Callable[[Emit], Awaitable[Any]], thread: str, chat: list[Message], asked: list[str] | None = None,
+        board: Board | Sides | None = None, kept: Sequence[tuple[list[str], str]] = (),
+    ) -> AsyncGenerator[tuple[Any, ...], None]:  # fmt: skip
+        """Runs `begin` and yields the page's state after each event; errors are one sentence of the answer.
+
+        `asked` is what goes back into the box when it is refused, `kept` the plan that then waits on.
+        """
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        board, written, note = Board(), "", "planning …"
+        board = Board() if board is None else board
+        said, note, turn, new = "", PLANNING, "", False
+        if thread:
+            self._live[thread] = (board, chat)
+            if len(self._live) > LIVE:
+                del self._live[next(iter(self._live))]
         work = asyncio.ensure_future(begin(lambda e: loop.call_soon_threadsafe(events.put_nowait, e)))  # type: ignore[arg-type]
         work.add_done_callback(lambda _: events.put_nowait(None))
 
-        def state(messages: list[Message], *, names: Any = None, approval: Any = None) -> tuple[Any, ...]:
+        def state(
+            messages: list[Message], *, names: Any = None, approval: Any = None, refused: bool = False
+        ) -> tuple[Any, ...]:
             keep, text = approval or ([], "")
             files = gr.update() if names is None else gr.update(choices=names, value=None)
             waits = gr.update(visible=approval is not None)
-            return messages, board.html(), thread, [], files, waits, gr.update(choices=keep, value=keep), text
+            here = "" if refused and not self.owners.known(thread) else thread
+            back = list(asked or ()) if refused else []
+            return messages, board.html(), here, back, files, waits, gr.update(choices=keep, value=keep), text
 
         try:
             yield state([*chat, _said(note)])
             while (event := await events.get()) is not None:
+                drawn = board.event(event)
+                if isinstance(event, Of):
+                    said, turn, event = said if turn == event.mode else "", event.mode, event.event
                 if isinstance(event, AnswerText):
-                    written += event.text
+                    said += event.text
                 elif isinstance(event, Notice):
                     note = event.text
                 elif isinstance(event, Download):
                     note = _fetching(event)
-                elif not board.event(event) or isinstance(event, AnswerDone):
-                    continue
-                yield state([*chat, _said(LINK.sub(r"\1", written) or note or "working …")])
+                elif drawn:
+                    note = "" if note == PLANNING else note
+                new = new or drawn or isinstance(event, AnswerText | Notice | Download)
+                if new and events.empty():
+                    new = False
+                    yield state([*chat, _said(LINK.sub(r"\1", said) or note or "working …")])
+                    await asyncio.sleep(PACE)
             answer = await work
-            messages = [*chat, *self._messages(answer.text, answer.artifacts, thread)]
-            yield state(messages, names=await self._files(thread))
+            if isinstance(answer, Compared):
+                messages = [*chat, *await self._compared(answer, board)]
+            else:
+                messages = [*chat, *self._messages(answer.text, answer.artifacts)]
+            names = await self._files(thread)
+            self._live.pop(thread, None)
+            yield state(messages, names=names)
         except NeedsApproval as pause:
             tasks = [f"{t['id']} {t['task']}" for t in pause.plan]
             plan = json.dumps([dict(t) for t in pause.plan], indent=2, ensure_ascii=False)
+            self._live.pop(thread, None)
             yield state([*chat, _said("The plan waits for you below.")], approval=(tasks, plan))
         except AnyloomError as e:
-            yield state([*chat, _said(" ".join(str(e).split()))])
+            self._live.pop(thread, None)
+            again = kept[0] if kept and isinstance(e, (InputError, PlanError)) else None
+            yield state([*chat, _said(self._sentence(str(e)))], refused=True, approval=again)
         finally:
             if not work.done():
                 work.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await work
 
-    def _messages(self, text: str, artifacts: Any, thread: str) -> list[Message]:
+    def _sentence(self, error: str) -> str:
+        """An error for the page: it has controls, no flags, and tells nobody where this server keeps its files."""
+        error = error.replace("use --mode cascade", f"choose the mode '{title('cascade')}'")
+        error = error.replace(" or use another --thread", "")
+        return " ".join(error.replace(str(self.agent.settings.data_dir), "DATA").split())
+
+    async def _compared(self, found: Compared, board: Board | Sides) -> list[Message]:
+        """Each mode's answer under its name, and the comparison as a file to keep."""
+        from ...evaluation.pair import lines
+
+        if isinstance(board, Sides):
+            board.table = lines(found.sides)
+        messages: list[Message] = []
+        for side in found.sides:
+            answer = found.answers.get(side["mode"])
+            text = answer.text if answer else self._sentence(side["reason"])
+            messages += self._messages(f"{title(side['mode'])}: {text.strip()}", answer.artifacts if answer else ())
+        page = await asyncio.to_thread(written, found, self.agent.engine, self._out / secrets.token_hex(8))
+        return [*messages, {"role": "assistant", "content": {"path": str(page)}}]
+
+    def _messages(self, text: str, artifacts: Any) -> list[Message]:
         """An answer for the conversation: its text, then each file with how it was made."""
         messages = [_said(LINK.sub(r"\1", text).strip() or "Done.")]
         for a in artifacts:
@@ -232,9 +327,14 @@ class Door:
 
     # -- conversations ----------------------------------------------------------------------------
 
-    def stopped(self, chat: list[Message]) -> list[Message]:
+    def stopped(self, owner: str, thread: str, request: gr.Request) -> tuple[Any, Any]:
         """Said when a run was stopped; the run itself is cancelled by Gradio closing its handler."""
-        return [*chat, _said("Stopped. What was finished is kept; 'Finish what was stopped' goes on with it.")]
+        if thread not in self._live or not self.owners.owns(thread, _owner(owner, request)):
+            return gr.skip(), gr.skip()
+        board, before = self._live.pop(thread)
+        board.halt()
+        said = _said("Stopped. What was finished is kept; 'Finish what was stopped' goes on with it.")
+        return [*before, said], board.html()
 
     def use(self, box: dict[str, Any] | None, name: str | None) -> tuple[Any, Any]:
         """Puts a file's name into the next request."""
@@ -261,7 +361,7 @@ class Door:
         chat: list[Message] = []
         for turn in await self.agent.engine.history(thread):
             chat.append({"role": "user", "content": plain(turn.request)})
-            chat += self._messages(turn.answer, turn.artifacts, thread)
+            chat += self._messages(turn.answer, turn.artifacts)
         names = gr.update(choices=await self._files(thread), value=None)
         return chat, Board().html(), thread, [], names, gr.update(visible=False), gr.update(choices=[]), ""
 

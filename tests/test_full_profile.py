@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from anyloom.core.errors import SettingsError
+from anyloom.core.errors import SettingsError, WeightsError
 from anyloom.core.settings import FULL_MEMORY, Settings, load_settings
-from anyloom.core.weights import Status
+from anyloom.core.weights import Status, Weights
 from anyloom.tools.contracts import Card, Expert, Output, Param, Tool
 from anyloom.tools.experts.full.hub import commercial
 from anyloom.tools.experts.full.revisions import REVISIONS, moves, revision
@@ -95,6 +95,14 @@ def test_a_licence_that_forbids_commercial_use_is_said_before_the_fetch(registry
     weights = Absent()
     registry.expert("stable-diffusion-1-5").fetch(weights)
     assert len(weights.told) == 1
+
+
+def test_xtts_says_its_licence_before_the_fetch_too(registry, tmp_path):
+    told = []
+    weights = Weights(tmp_path, offline=True, emit=told.append)
+    with pytest.raises(WeightsError, match="coqui/XTTS-v2 cannot be fetched"):
+        registry.expert("xtts-v2").fetch(weights)
+    assert "its licence (CPML (Coqui Public Model License, non-commercial)) forbids commercial use" in told[0].text
 
 
 def test_none_of_it_is_offered_in_pocket():

@@ -28,6 +28,7 @@ def tiny(tmp_path_factory):
     expert = next(e for e in experts() if e.name == "whisper-tiny")
     made = type("Tiny", (expert,), {"checkpoint": str(file)})()
     made.load("cpu", {"folder": file.parent})
+    made.written = model.state_dict()
     return made
 
 
@@ -35,6 +36,13 @@ def tiny(tmp_path_factory):
 def sound(tmp_path):
     (tmp_path / "sound.wav").write_bytes(tiny_wav(b"\x09" * 32, rate=16000, seconds=1))
     return tmp_path / "sound.wav"
+
+
+def test_what_was_written_is_what_was_opened(tiny):
+    opened = tiny.model.state_dict()
+    assert opened.keys() == tiny.written.keys()
+    assert all(torch.equal(opened[k].float(), v.float()) for k, v in tiny.written.items())
+    assert tiny.model.dims.n_text_state == 16
 
 
 def test_it_listens_and_tells_how_far_it_is(tiny, sound):

@@ -62,7 +62,7 @@ class Xtts(HubExpert):
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         cache, offline = weights.hub, weights.offline  # type: ignore[attr-defined]
-        where = {"revision": str(cls.option("revision")), "cache_dir": str(cache)}
+        where: dict[str, Any] = {"revision": str(cls.option("revision")), "cache_dir": str(cache)}
         if not all(try_to_load_from_cache(REPOSITORY, file, **where) for file in FILES):
             cls.tell_licence(weights)
         try:

@@ -16,7 +16,6 @@ from typing import Any
 from ..core.events import AnswerText, Download, Emit, Event, Notice, PlanMade, TaskDone, TaskFailed, TaskStarted
 from .terminal import MARKS, TerminalView, arguments, escaped, harmless, short, weights_name
 
-COMPARE = "compare"  # what the doors call answering in every mode; to the engine it is no mode
 WORDS = 400  # characters of an answer that are shown while it is made
 
 

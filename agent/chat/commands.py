@@ -17,7 +17,6 @@ from urllib.parse import unquote, urlparse
 
 from ...core.artifacts import safe_name
 from ...core.errors import InputError, UnknownName, nearest
-from ..side_by_side import COMPARE
 
 COMMANDS = {
     "attach": ("FILE…", "Take files, web addresses or file numbers along with the next request."),
@@ -129,13 +128,6 @@ def expand(words: tuple[str, ...]) -> list[str]:
             raise InputError(f"No file fits '{word}'.")
         found += fitting
     return found
-
-
-def modes() -> tuple[str, ...]:
-    """What /mode takes."""
-    from ...graphs.engine import MODES
-
-    return (*MODES, COMPARE)
 
 
 def help_lines(modes: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import InputError
+from ..modes import modes
 from ..terminal import harmless
-from .commands import modes
 from .complete import completer
 from .loop import guarded
 from .talk import Talk

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.errors import AnyloomError, InputError, SettingsError, UnknownName, nearest
 from ..agent import Agent
-from ..side_by_side import COMPARE
+from ..modes import COMPARE, modes
 from ..terminal import TerminalView, escaped, plan_lines
 from . import commands
 from .commands import Command
@@ -36,9 +36,9 @@ async def do_detach(talk: Talk, c: Command) -> None:
 
 async def do_mode(talk: Talk, c: Command) -> None:
     """Shows or sets the mode."""
-    modes = commands.modes()
-    if c.rest and c.rest not in modes:
-        raise UnknownName(f"There is no mode '{c.rest}'{nearest(c.rest, modes)}; there is {', '.join(modes)}.")
+    known = modes()
+    if c.rest and c.rest not in known:
+        raise UnknownName(f"There is no mode '{c.rest}'{nearest(c.rest, known)}; there is {', '.join(known)}.")
     talk.mode = c.rest or talk.mode
     talk.say(f"mode: {talk.mode}")
 
@@ -178,7 +178,7 @@ async def do_help(talk: Talk, c: Command) -> None:
     listed = Table.grid(padding=(0, 2, 0, 2), pad_edge=True)
     listed.add_column(no_wrap=True, style="bold")
     listed.add_column(overflow="fold")
-    for name, what in commands.help_lines(commands.modes()):
+    for name, what in commands.help_lines(modes()):
         listed.add_row(escaped(name), escaped(what))
     talk.console.print(listed)
     talk.say("Anything else is a request. Enter sends it; Alt-Enter, or a backslash before Enter, begins a new line.")

@@ -22,7 +22,7 @@ from ...core.errors import AnyloomError, InputError, PlanError, UnknownName, nea
 from ...core.events import Emit, Event, RunStarted
 from ..agent import Agent
 from ..intake import distinct, take
-from ..side_by_side import COMPARE
+from ..modes import COMPARE
 from ..terminal import TerminalView, escaped
 from . import commands
 from .commands import Command

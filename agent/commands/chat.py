@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..side_by_side import COMPARE
+from ..modes import COMPARE
 from .options import settings_from, shared
 
 

@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.events import Emit, Event
 from ...graphs.engine import MODES, new_thread
-from ..side_by_side import COMPARE
+from ..modes import title
 from .diagram import Board
 
 if TYPE_CHECKING:
     from ...graphs.engine import Engine
     from ...graphs.state import Answer, Request
-
-TITLES = {"cascade": "Cascade", "end2end": "End to end", COMPARE: "Compare both"}
 
 
 @dataclass(frozen=True)
@@ -86,11 +84,6 @@ class Sides:
             f'<div class="al-scroll"><table class="al-table"><caption>Compared</caption><thead><tr><td></td>{head}</tr>'
             f"</thead><tbody>{rows}</tbody></table></div>"
         )
-
-
-def title(mode: str) -> str:
-    """A mode's name for people."""
-    return TITLES.get(mode, mode)
 
 
 async def both(engine: Engine, request: Request, thread: str, emit: Emit) -> Compared:

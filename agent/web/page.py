@@ -25,7 +25,7 @@ label:has(input:focus-visible) {outline: 2px solid #2563eb !important; outline-o
 #al-box:focus-within {outline: 2px solid #2563eb; outline-offset: 1px}
 .dark #al-box:focus-within {outline-color: #93c5fd}
 #al-box textarea:focus-visible {outline: none !important}
-#al-controls {align-items: end}
+#al-choices {align-items: center}
 footer {display: none !important}
 @media (max-width: 640px) {.gradio-container {padding: 6px !important} #al-chat {min-height: 240px}}
 """
@@ -62,14 +62,16 @@ def build(door: Door) -> Any:
             label="Request", show_label=False, placeholder="What shall I do? Files can be dropped, pasted or recorded.",
             file_count="multiple", sources=["upload", "microphone"], elem_id="al-box", autofocus=True,
         )  # fmt: skip
-        mode = gr.Radio(
-            door.modes(), value=door.modes()[0][1], label="Mode", show_label=False, container=False, elem_id="al-mode"
-        )
-        with gr.Row(elem_id="al-controls"):
+        with gr.Row(elem_id="al-choices"):
+            mode = gr.Radio(
+                door.modes(), value=door.modes()[0][1], label="Mode", show_label=False, container=False, scale=3,
+                elem_id="al-mode",
+            )  # fmt: skip
+            use = gr.Dropdown([], label="Use in the next request", elem_id="al-use", min_width=160)
+        with gr.Row():
             stop = gr.Button("Stop", elem_id="al-stop", size="sm", min_width=90)
             retry = gr.Button("Again, another seed", elem_id="al-retry", size="sm", min_width=90)
             resume = gr.Button("Finish what was stopped", elem_id="al-resume", size="sm", min_width=90)
-            use = gr.Dropdown([], label="Use in the next request", elem_id="al-use", min_width=160)
         with gr.Group(visible=False) as approval:
             gr.Markdown("**The plan waits for you.** Take tasks out, or edit it as JSON.")
             keep = gr.CheckboxGroup([], label="Tasks to run", elem_id="al-keep")

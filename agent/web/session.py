@@ -20,11 +20,11 @@ from ...core.artifacts import Artifact, safe_name
 from ...core.errors import AnyloomError, InputError, PlanError
 from ...core.events import AnswerText, Download, Emit, Event, Notice
 from ...core.media import inspect_file
-from ...graphs.engine import MODES, NeedsApproval, new_thread
+from ...graphs.engine import NeedsApproval, new_thread
 from ...graphs.state import Request
 from ..agent import Agent
-from ..side_by_side import COMPARE
-from .comparison import Compared, Of, Sides, both, title, written
+from ..modes import COMPARE, modes, title
+from .comparison import Compared, Of, Sides, both, written
 from .diagram import Board
 from .owners import Owners
 
@@ -50,7 +50,7 @@ class Door:
 
     def modes(self) -> list[tuple[str, str]]:
         """Label and name of each way to answer: the engine's modes, and all of them compared."""
-        return [(title(m), m) for m in (*MODES, COMPARE)]
+        return [(title(m), m) for m in modes()]
 
     def about(self) -> str:
         """What the person who runs this server has set."""

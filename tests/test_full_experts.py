@@ -12,6 +12,7 @@ from PIL import Image
 
 from anyloom.core.errors import Cancelled, ExpertError, InputError, SettingsError
 from anyloom.tools.contracts import Run
+from anyloom.tools.experts.full.diffusion import accepted
 from anyloom.tools.experts.full.hub import HubExpert
 
 PICTURES = [
@@ -25,23 +26,33 @@ FILMS = ["zeroscope-v2-576w", "wan-2-1-t2v", "i2vgen-xl", "stable-video-diffusio
 STEPPED = [*PICTURES, *FILMS, "audioldm2", "audioldm-l"]
 READERS = [
     "blip-caption-base", "blip-vqa", "blip2-caption", "blip2-vqa", "smolvlm-caption", "smolvlm-vqa", "donut-docvqa",
-    "detr-resnet-50", "vit-base", "resnet-50", "ast-audioset", "ast-describe",
-    "wav2vec2-base-960h", "wav2vec2-keywords", "clap-sounds", "bert-ner", "bart-large-mnli", "tapas-base-wtq",
-    "tapas-base-tabfact", "distilbert-squad", "mpnet-similarity", "bart-large-cnn", "flan-t5-base", "madlad400-3b",
-    "opus-mt-en-de", "qwen2-5-1-5b-write", "qwen2-5-1-5b-chat",
+    "detr-resnet-50", "rt-detr-r50", "vit-base", "resnet-50", "ast-audioset", "ast-describe",
+    "wav2vec2-base-960h", "wav2vec2-keywords", "clap-sounds", "bert-ner", "bart-large-mnli",
+    "deberta-v3-base-mnli", "tapas-base-wtq", "tapas-base-tabfact", "distilbert-squad", "roberta-squad2",
+    "mpnet-similarity", "multilingual-minilm-similarity", "smollm2-1-7b-write", "bart-large-cnn",
+    "flan-t5-base", "madlad400-3b", "opus-mt-en-de", "qwen2-5-1-5b-write", "qwen2-5-1-5b-chat",
 ]  # fmt: skip
-SPEAKERS = {"speecht5": 16000, "speecht5-voice": 16000, "mms-tts-eng": 16000, "musicgen-small": 8000}
-SEERS = ["dpt-large", "mask2former-coco", "upernet-ade"]
+SPEAKERS = {
+    "speecht5": 16000,
+    "speecht5-voice": 16000,
+    "mms-tts-eng": 16000,
+    "bark-small": 24000,
+    "musicgen-small": 8000,
+}
+SEERS = ["dpt-large", "depth-anything-v2-small", "mask2former-coco", "upernet-ade"]
 
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures(made, name):
-    output = made(name)
+    pipes = []
+    output = made(name, change=lambda expert: pipes.append(expert.model))
     picture = Image.open(io.BytesIO(output.data))
     assert picture.format == "PNG"
     assert picture.width in (32, 40)
     assert (output.facts["width"], output.facts["height"]) == picture.size
     assert (output.facts["steps"], output.facts["seed"]) == (3, 3)
+    checked = getattr(pipes[0], "safety_checker", None) is not None
+    assert checked == (name != "stable-diffusion-xl"), "a safety checker is on wherever the repository has one"
 
 
 @pytest.mark.parametrize("name", STEPPED)
@@ -63,7 +74,7 @@ def test_progress_is_told_for_each_step_and_a_stop_ends_it(made, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["stable-diffusion-1-5", "zeroscope-v2-576w", "audioldm2", "musicgen-small", "mms-tts-eng"]
+    "name", ["stable-diffusion-1-5", "zeroscope-v2-576w", "audioldm2", "musicgen-small", "mms-tts-eng", "bark-small"]
 )
 def test_the_seed_reproduces(made, name):
     one, two, other = (made(name, Run(seed=seed)).data for seed in (1, 1, 2))
@@ -97,6 +108,53 @@ def test_the_defaults_are_those_of_the_literature(registry):
     assert (sound["guidance"], sound["steps"], sound["seconds"]) == (7.5, 50, 9.0)
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("stable-diffusion-1-5", "negative", "a dog"),
+        ("stable-diffusion-1-5", "guidance", 30.0),
+        ("stable-diffusion-1-5", "steps", 2),
+        ("stable-diffusion-1-5", "width", 16),
+        ("stable-diffusion-1-5-img2img", "strength", 1.0),
+        ("instruct-pix2pix", "image_guidance", 30.0),
+        ("zeroscope-v2-576w", "frames", 2),
+        ("musicgen-small", "seconds", 0.02),
+    ],
+)
+def test_what_is_set_changes_what_is_made(registry, hub, things, name, option, value):
+    seen = []
+    for options in ({}, {option: value}):
+        expert = ready_expert(registry, hub, name, **options)
+        output = expert.run({p.name: things[p.name] for p in expert.tool.params}, Run(seed=3))[0]
+        seen.append(output.data)
+    assert seen[0] != seen[1]
+
+
+WORDS = {  # an option, and what pipelines of diffusers call it
+    "steps": ("num_inference_steps",), "guidance": ("guidance_scale", "max_guidance_scale"),
+    "negative": ("negative_prompt",), "width": ("width", "image"), "height": ("height", "image"),
+    "frames": ("num_frames",), "seconds": ("audio_length_in_s",), "strength": ("strength",),
+    "control": ("controlnet_conditioning_scale",), "image_guidance": ("image_guidance_scale",),
+}  # fmt: skip
+UNKNOWN = {("stable-video-diffusion", "negative")}  # it reads no text
+
+
+def test_every_pipeline_knows_every_option_that_its_expert_has(registry):
+    import diffusers
+
+    mine = [e for e in registry.all_experts() if e.family == "diffusers"]
+    assert len(mine) > 25
+    for expert in mine:
+        kind = getattr(diffusers, expert.pipeline)
+        known = accepted(kind.__call__)
+        for option in set(expert.defaults) & set(WORDS):
+            told = (expert.name, option)
+            assert bool(known & set(WORDS[option])) == (told not in UNKNOWN), (
+                f"{told}: {kind.__name__} has no such word"
+            )
+        assert "generator" in known, "the seed"
+
+
 @pytest.mark.parametrize(("name", "rate"), [*SPEAKERS.items(), ("audioldm2", 16000), ("audioldm-l", 16000)])
 def test_sound_is_wav_at_the_model_s_rate(made, name, rate):
     output = made(name)
@@ -120,7 +178,7 @@ def test_texts(made, registry, name):
 def test_what_is_seen_is_as_big_as_the_picture(made, name):
     picture = Image.open(io.BytesIO(made(name).data))
     assert picture.size == (60, 40)
-    assert picture.mode == ("L" if name == "dpt-large" else "RGB")
+    assert picture.mode == ("L" if name.startswith("d") else "RGB")
 
 
 def test_things_have_boxes_in_pixels(made):
@@ -175,6 +233,23 @@ def test_when_nothing_helps_the_error_says_what_to_do(made, name):
     assert caught.value.retryable
 
 
+def test_a_model_that_fills_the_gpu_goes_on_on_the_cpu_and_says_so(made):
+    told = []
+
+    def crowd(expert):
+        expert.device = "cuda:0"  # as if it lay there
+
+        def look(module, inputs):
+            if expert.device != "cpu":
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+        expert.model.register_forward_pre_hook(look)
+
+    output = made("vit-base", Run(seed=3, progress=lambda *what: told.append(what[2])), crowd)
+    assert output.data
+    assert "the GPU's memory is full: going on on the CPU" in told
+
+
 def test_empty_texts_are_refused(made):
     for name in ("stable-diffusion-1-5", "flan-t5-base", "musicgen-small", "qwen2-5-1-5b-chat"):
         with pytest.raises(InputError):
@@ -192,6 +267,50 @@ def test_a_translator_of_one_pair_leaves_other_languages_to_the_next(made):
     assert made("madlad400-3b", language="German").data
     with pytest.raises(InputError, match="'klingon' is no language known here"):
         made("madlad400-3b", language="Klingon")
+
+
+def test_qwen_vl_answers_about_a_picture(made):
+    pytest.importorskip("torchvision", reason="its processor reads videos too, and wants torchvision")
+    told = []
+    assert made("qwen2-5-vl-vqa", Run(seed=3, progress=lambda *what: told.append(what))).data
+    assert told[-1][:2] == (8, 8)
+
+
+def test_labels_are_judged_by_the_class_that_means_that_they_follow(made):
+    """Which is the last of BART's and the first of DeBERTa's."""
+    for name, place in (("bart-large-mnli", 2), ("deberta-v3-base-mnli", 0)):
+
+        def judge(expert, place=place):
+            more = iter((0.0, 5.0))
+
+            def follow(module, inputs, seen):
+                seen.logits[0, place] += next(more)
+
+            expert.model.register_forward_hook(follow)
+
+        said = made(name, change=judge, labels="sport, art").facts
+        assert said["label"] == "art", "the second was made the likelier one"
+
+
+def test_a_head_of_its_own_is_not_tied(made):
+    """FLAN-T5 and MADLAD have one, which transformers would share with the embeddings."""
+    seen = []
+    made("flan-t5-base", change=lambda expert: seen.append(expert.model))
+    assert not torch.equal(seen[0].lm_head.weight, seen[0].shared.weight)
+
+
+def test_every_kind_of_loader_is_tried(registry):
+    """Of each class of experts, with each class of models, at least one has a tiny checkpoint that a test opens."""
+    guides = ["canny", "line-segments", "hed", "dpt-normals", "vitpose-base", "conv-tasnet-clean"]
+    tried = {*STEPPED, *READERS, *SPEAKERS, *SEERS, *guides}
+
+    def kind(expert):
+        return expert.__name__, getattr(expert, "kind", ""), getattr(expert, "pipeline", "")
+
+    away = {"Xtts", "XttsClone"}  # nox -s coqui
+    mine = [e for e in registry.all_experts() if issubclass(e, HubExpert) and e.__name__ not in away]
+    assert len(mine) > 80
+    assert {kind(e) for e in mine} == {kind(registry.expert(name)) for name in tried}
 
 
 def test_an_unknown_way_to_save_memory_is_refused(registry, hub):

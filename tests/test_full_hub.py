@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
 
@@ -17,8 +18,10 @@ from tiny_models import BUILDERS
 
 from anyloom.core.errors import WeightsError
 from anyloom.core.hub_files import unpickle, wanted
+from anyloom.core.settings import load_settings
 from anyloom.core.weight_sources import REFUSED
 from anyloom.core.weights import Weights
+from anyloom.tools.registry import Registry
 
 ZEROSCOPE, VIT, SVD = (
     "cerspense/zeroscope_v2_576w",
@@ -63,7 +66,7 @@ def hub(repositories):
 def doctor(hub, tmp_path):
     """Runs the command as a user does, in a process whose hub is the stand-in."""
 
-    def run(*only, token=None, begin=subprocess.run, **how):
+    def run(*only, token=None, experts=SMALL, begin=subprocess.run, **how):
         command = [
             sys.executable,
             "-m",
@@ -78,7 +81,7 @@ def doctor(hub, tmp_path):
         for name in only:
             command += ["--only", name]
         own = {"ANYLOOM_DATA": str(tmp_path / "data"), "ANYLOOM_CACHE": str(tmp_path / "cache")}
-        own |= {"ANYLOOM_EXPERTS": json.dumps(SMALL)} | ({"HF_TOKEN": token} if token else {})
+        own |= {"ANYLOOM_EXPERTS": json.dumps(experts)} | ({"HF_TOKEN": token} if token else {})
         environment = hub.environment(tmp_path / "hf", **own)
         how = how or {"capture_output": True, "timeout": 240}
         return begin(command, text=True, env=environment, cwd=tmp_path, stdin=subprocess.DEVNULL, **how)
@@ -105,6 +108,21 @@ def test_it_says_what_comes_fetches_runs_and_prints_a_table(doctor, hub, tmp_pat
     asked = len(hub.asked)
     assert doctor("vit-base").returncode == 0
     assert len(hub.asked) == asked, "what is here is not asked for again"
+    assert not (tmp_path / "data" / "revisions.toml").exists(), "both are pinned"
+
+
+def test_what_a_branch_was_is_written_down_so_that_it_can_be_pinned(doctor, hub, tmp_path):
+    ran = doctor("vit-base", experts={"vit-base": {"revision": "main"}})
+    assert "1 repository is taken at a branch, which moves" in ran.stdout, ran.stdout + ran.stderr
+    file = tmp_path / "data" / "revisions.toml"
+    assert str(file) in ran.stdout
+    assert tomllib.loads(file.read_text())["experts"] == {"vit-base": {"revision": COMMIT}}
+    settings = load_settings({"profile": "full", "device": "cpu"}, {"ANYLOOM_CONFIG": str(file)})
+    assert Registry(settings).expert("vit-base").card.weights == (f"hf:{VIT}@{COMMIT}",)
+    file.write_text("what = [")
+    spoiled = doctor("vit-base", experts={"vit-base": {"revision": "main"}})
+    assert spoiled.returncode == 2
+    assert "is not as the doctor wrote it; remove it" in spoiled.stderr
 
 
 def test_a_download_that_breaks_off_is_resumed(hub, tmp_path):

@@ -9,11 +9,12 @@ TURNS = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %
 
 
 def t5(folder, size=16, more=()):
-    """T5 with a tokenizer of characters (FLAN-T5, MADLAD)."""
+    """T5 with a tokenizer of characters and a head of its own (FLAN-T5, MADLAD)."""
+    import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
     words = tiny_tokens.fast(folder, more=more)
-    T5ForConditionalGeneration(
+    model = T5ForConditionalGeneration(
         T5Config(
             vocab_size=words,
             d_model=size,
@@ -25,8 +26,13 @@ def t5(folder, size=16, more=()):
             pad_token_id=0,
             eos_token_id=1,
             decoder_start_token_id=0,
+            tie_word_embeddings=False,
         )
-    ).save_pretrained(folder)
+    )
+    head = torch.randn(words, size)
+    head[: 3 + len(more)] = head[-2:] = 0  # never the special ones and blanks, or nothing may be said
+    model.lm_head.weight = torch.nn.Parameter(head)
+    model.save_pretrained(folder)
 
 
 def bart(folder, kind="BartForConditionalGeneration", **more):
@@ -128,6 +134,118 @@ def tapas(folder, kind, **more):
     getattr(transformers, kind)(config).save_pretrained(folder)
 
 
+def deberta(folder):
+    """DeBERTa v3 that judges, with a SentencePiece vocabulary; what follows is its first class, as on the hub."""
+    from transformers import DebertaV2Config, DebertaV2ForSequenceClassification, DebertaV2Tokenizer
+
+    words = [("[PAD]", 0.0), ("[CLS]", 0.0), ("[SEP]", 0.0), ("[UNK]", 0.0), ("\u2581", -2.0)]
+    words += [(c, -3.0) for c in tiny_tokens.CHARACTERS] + [("[MASK]", 0.0)]
+    DebertaV2Tokenizer(vocab=words, model_max_length=128).save_pretrained(folder)
+    labels = {0: "entailment", 1: "neutral", 2: "contradiction"}
+    DebertaV2ForSequenceClassification(
+        DebertaV2Config(
+            vocab_size=len(words),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=128,
+            relative_attention=True,
+            position_buckets=8,
+            norm_rel_ebd="layer_norm",
+            share_att_key=True,
+            pos_att_type="p2c|c2p",
+            position_biased_input=False,
+            type_vocab_size=0,
+            pad_token_id=0,
+            id2label=labels,
+            label2id={v: k for k, v in labels.items()},
+        )
+    ).save_pretrained(folder)
+
+
+def roberta(folder):
+    """RoBERTa that marks answers; its positions begin behind the padding's."""
+    from transformers import RobertaConfig, RobertaForQuestionAnswering
+
+    words = tiny_tokens.roberta(folder, 128)
+    RobertaForQuestionAnswering(
+        RobertaConfig(
+            vocab_size=words,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=130,
+            type_vocab_size=1,
+            pad_token_id=1,
+            bos_token_id=0,
+            eos_token_id=2,
+        )
+    ).save_pretrained(folder)
+
+
+def mpnet(folder):
+    """MPNet with WordPiece and RoBERTa's special tokens."""
+    from transformers import MPNetConfig, MPNetModel, MPNetTokenizer
+
+    words = ["<s>", "<pad>", "</s>", "[UNK]", *tiny_tokens.CHARACTERS, *(f"##{c}" for c in tiny_tokens.CHARACTERS)]
+    words.append("<mask>")
+    MPNetTokenizer(vocab={w: n for n, w in enumerate(words)}, model_max_length=128).save_pretrained(folder)
+    MPNetModel(
+        MPNetConfig(
+            vocab_size=len(words),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=130,
+        )
+    ).save_pretrained(folder)
+
+
+def minilm(folder):
+    """A BERT with the SentencePiece vocabulary of XLM-R, as the multilingual MiniLM is."""
+    from transformers import BertConfig, BertModel, XLMRobertaTokenizer
+
+    words = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    words += [(c, -3.0) for c in tiny_tokens.CHARACTERS] + [("<mask>", 0.0)]
+    XLMRobertaTokenizer(vocab=words, model_max_length=128).save_pretrained(folder)
+    BertModel(
+        BertConfig(
+            vocab_size=len(words),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=128,
+            pad_token_id=1,
+        )
+    ).save_pretrained(folder)
+
+
+def qwen2(folder):
+    """Qwen 2.5, a chat model."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    words = tiny_tokens.fast(folder, TURNS)
+    Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=words,
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=256,
+            tie_word_embeddings=True,
+            pad_token_id=0,
+            eos_token_id=1,
+            bos_token_id=1,
+        )
+    ).save_pretrained(folder)
+
+
 def llama(folder):
     """A chat model with a template of turns."""
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -164,10 +282,14 @@ LANGUAGE = {
     "distilbert/distilbert-base-cased-distilled-squad": functools.partial(
         bert, kind="DistilBertForQuestionAnswering", name="DistilBertConfig"
     ),
-    "sentence-transformers/all-mpnet-base-v2": functools.partial(bert, kind="BertModel"),
+    "deepset/roberta-base-squad2": roberta,
+    "MoritzLaurer/DeBERTa-v3-base-mnli-fever-anli": deberta,
+    "sentence-transformers/all-mpnet-base-v2": mpnet,
+    "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2": minilm,
     "google/tapas-base-finetuned-wtq": functools.partial(
         tapas, kind="TapasForQuestionAnswering", num_aggregation_labels=4, aggregation_labels=OPERATIONS
     ),
     "google/tapas-base-finetuned-tabfact": functools.partial(tapas, kind="TapasForSequenceClassification"),
-    "Qwen/Qwen2.5-1.5B-Instruct": llama,
+    "Qwen/Qwen2.5-1.5B-Instruct": qwen2,
+    "HuggingFaceTB/SmolLM2-1.7B-Instruct": llama,
 }

@@ -1,5 +1,7 @@
 """More tiny checkpoints: vision-language models, Donut, Bark, and the pipelines from a picture to a video."""
 
+import json
+
 import tiny_tokens
 import torch
 from tiny_pictures import text_encoder, vae
@@ -85,6 +87,71 @@ def donut(folder):
     transformers.VisionEncoderDecoderModel(config).save_pretrained(folder)
     looks = transformers.DonutImageProcessor(size={"height": 32, "width": 32}, do_align_long_axis=False)
     transformers.DonutProcessor(looks, tokenizer).save_pretrained(folder)
+
+
+def bark(folder):
+    """Bark: three GPTs, which hand one another tokens of the published numbers, and EnCodec."""
+    import transformers
+
+    words = tiny_tokens.bert(folder, 256)
+    part = {"num_layers": 1, "num_heads": 2, "hidden_size": 8, "block_size": 1024}
+    codec = {"num_filters": 4, "hidden_size": 8, "codebook_dim": 8, "target_bandwidths": [6.0], "num_lstm_layers": 1}
+    model = transformers.BarkModel(
+        transformers.BarkConfig(
+            semantic_config={**part, "input_vocab_size": 129_600, "output_vocab_size": 10_048},
+            coarse_acoustics_config={**part, "input_vocab_size": 12_096, "output_vocab_size": 12_096},
+            fine_acoustics_config={**part, "input_vocab_size": 1_056, "output_vocab_size": 1_056},
+            codec_config={"model_type": "encodec", **codec},
+        )
+    )
+    assert words < 129_600 - 10_048
+    for layer in model.codec_model.quantizer.layers:
+        layer.codebook.embed.normal_()  # else every token sounds the same
+    model.save_pretrained(folder)
+    plain = {"do_sample": True, "num_beams": 1, "temperature": 1.0, "top_k": 50, "top_p": 1.0}
+    semantic = {"eos_token_id": 10_000, "text_encoding_offset": 10_048, "text_pad_token": 129_595, "max_new_tokens": 4}
+    semantic |= {"semantic_infer_token": 129_599, "semantic_pad_token": 10_000, "semantic_vocab_size": 10_000}
+    coarse = {"coarse_semantic_pad_token": 12_048, "coarse_infer_token": 12_050, "n_coarse_codebooks": 2}
+    parts = {"semantic_config": {**plain, **semantic}, "coarse_acoustics_config": {**plain, **coarse}}
+    parts |= {"fine_acoustics_config": {"temperature": 0.5, "max_fine_history_length": 512, "n_fine_codebooks": 8}}
+    told = {"model_type": "bark", "sample_rate": 24_000, "codebook_size": 1024, **parts}
+    (folder / "generation_config.json").write_text(json.dumps(told))  # transformers can read one, and write none
+
+
+VISIONS = ("<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_end|>", "<|im_start|>", "<|im_end|>")
+
+
+def qwen_vl(folder):
+    """Qwen2.5-VL: a ViT with windows, merged patches, a Qwen 2 with positions in three directions."""
+    import transformers
+
+    turns = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'image' %}"
+        "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
+        "{% endfor %}<|im_start|>assistant\n"
+    )
+    size = tiny_tokens.fast(folder, turns, 4096, VISIONS)
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+    marks = {n: tokenizer.convert_tokens_to_ids(f"<|{w}|>") for n, w in (
+        ("image_token_id", "image_pad"), ("video_token_id", "video_pad"), ("vision_start_token_id", "vision_start"),
+        ("vision_end_token_id", "vision_end"),
+    )}  # fmt: skip
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
+    text = {**WORDS, "num_key_value_heads": 1, "vocab_size": size, "max_position_embeddings": 4096}
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
+    vision |= {"patch_size": 14, "spatial_merge_size": 2, "window_size": 112, "fullatt_block_indexes": [0]}
+    config = transformers.Qwen2_5_VLConfig(
+        text_config={**text, "rope_parameters": rope, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1},
+        vision_config=vision,
+        **marks,
+    )
+    model = transformers.Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = None
+    model.save_pretrained(folder)
+    looks = {"min_pixels": 56 * 56, "max_pixels": 112 * 112}
+    transformers.Qwen2_5_VLProcessor(
+        transformers.Qwen2VLImageProcessor(**looks), tokenizer, transformers.Qwen2VLVideoProcessor(**looks), turns
+    ).save_pretrained(folder)
 
 
 def image_encoder(width):
@@ -202,6 +269,8 @@ def wan(folder):
 MORE = {
     "HuggingFaceTB/SmolVLM-500M-Instruct": smolvlm,
     "Salesforce/blip2-opt-2.7b": blip2,
+    "Qwen/Qwen2.5-VL-3B-Instruct": qwen_vl,
+    "suno/bark-small": bark,
     "naver-clova-ix/donut-base-finetuned-docvqa": donut,
     "ali-vilab/i2vgen-xl": i2vgen,
     "stabilityai/stable-video-diffusion-img2vid-xt": svd,

@@ -185,6 +185,23 @@ def dpt(folder):
     DPTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
 
 
+def depth_anything(folder):
+    """Depth Anything on a small DINOv2."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, DPTImageProcessor
+
+    backbone = Dinov2Config(
+        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, mlp_ratio=1, image_size=56, patch_size=14,
+        out_indices=[1, 2, 3, 4], reshape_hidden_states=False, apply_layernorm=True,
+    )  # fmt: skip
+    config = DepthAnythingConfig(
+        backbone_config=backbone, reassemble_hidden_size=16, neck_hidden_sizes=[8, 8, 8, 8], fusion_hidden_size=8,
+        head_hidden_size=8,
+    )  # fmt: skip
+    DepthAnythingForDepthEstimation(config).save_pretrained(folder)
+    size = {"height": 56, "width": 56}
+    DPTImageProcessor(size=size, keep_aspect_ratio=True, ensure_multiple_of=14).save_pretrained(folder)
+
+
 def mask2former(folder):
     """Mask2Former on a small Swin."""
     import torch
@@ -285,6 +302,7 @@ PICTURES = {
     "google/vit-base-patch16-224": vit,
     "microsoft/resnet-50": resnet,
     "Intel/dpt-large": dpt,
+    "depth-anything/Depth-Anything-V2-Small-hf": depth_anything,
     "facebook/mask2former-swin-tiny-coco-panoptic": mask2former,
     "openmmlab/upernet-convnext-small": upernet,
 }

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import datetime
 import json
 import os
@@ -184,7 +185,9 @@ class Bench:
         end = time.monotonic() + self.patience
         while not self._raylets(address) or part_of(self.services.cluster, address):
             if time.monotonic() > end:
-                raise SystemExit(f"The machine {address} did not come up in {self.patience:.0f} s; see {self.folder}.")
+                name = ("head", 0) if address == self.head else ("worker", self.workers.index(address))
+                said = self.services.log(*name)[-1000:]
+                raise SystemExit(f"The machine {address} did not come up in {self.patience:.0f} s; it said: {said}")
             time.sleep(0.5)
 
     def close(self) -> None:
@@ -192,8 +195,6 @@ class Bench:
         self.services.stop()
         if self.mounted:
             subprocess.run(["umount", "-l", str(self.data)], check=False)
-        if self.cable is not None:
-            self.cable.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def round(self, kind: str, name: str) -> dict[str, Any]:
@@ -334,8 +335,12 @@ def main() -> int:
 def rounds(kinds: list[str], options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     """On one cluster, each kind in turn; the rows grow as they are counted."""
     begun = time.monotonic()
-    bench = Bench(options.seed, "disk" in kinds, Cable() if "cut" in kinds else None, options.patience)
-    try:
+    with contextlib.ExitStack() as ending:
+        cable = Cable() if "cut" in kinds else None
+        if cable is not None:
+            ending.callback(cable.close)
+        bench = Bench(options.seed, "disk" in kinds, cable, options.patience)
+        ending.callback(bench.close)
         bench.start()
         print(f"the cluster is there after {time.monotonic() - begun:.0f} s", flush=True)
         for n in range(options.rounds):
@@ -345,8 +350,6 @@ def rounds(kinds: list[str], options: argparse.Namespace, rows: list[dict[str, A
                 print(json.dumps(rows[-1]), flush=True)
                 if not rows[-1]["good"]:
                     print((bench.folder / f"{kind}-{n}.out").read_text()[-3000:], flush=True)
-    finally:
-        bench.close()
 
 
 def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:

@@ -4,7 +4,8 @@
     judges["image"].says(Path("made.png"))          # {"concept": ("heart", 0.93), "colour": ("blue", 0.88)}
 
 The trained judges (`training/pocket/judge.py`) are looked for in DATA/judge/judge-MODALITY.safetensors, then among
-what ships. Where there is none, nothing is judged and the report says so.
+what ships. Where there is none for clips, the pictures' judge looks at their frames, and the motion is measured by a
+rule (`motion.py`). Where there is none at all, nothing is judged and the report says so.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ class Judge(Protocol):
 
 def open_judges(settings: Settings) -> dict[str, Judge]:
     """The trained judges that are there, by modality."""
-    found = {sense: trained(sense, settings) for sense in SENSES}
+    found: dict[str, Judge | None] = {sense: trained(sense, settings) for sense in SENSES}
+    seer = found["image"]
+    if found["video"] is None and isinstance(seer, TrainedJudge):
+        found["video"] = ClipJudge(seer)
     return {sense: judge for sense, judge in found.items() if judge is not None}
 
 
@@ -80,7 +84,11 @@ class TrainedJudge:
         return said
 
     def features(self, file: Path) -> list[float]:
-        """What the heads read: their input, taken on its way."""
+        """What the heads read."""
+        return self.seen(self._items(file))
+
+    def seen(self, items: Any) -> list[float]:
+        """The heads' input for the first item, taken on its way."""
         import torch
 
         seen: list[Any] = []
@@ -88,7 +96,7 @@ class TrainedJudge:
         hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
         try:
             with torch.no_grad():
-                self.network(self._items(file))
+                self.network(items)
         finally:
             hook.remove()
         return [float(x) for x in seen[0][0]]
@@ -104,6 +112,43 @@ class TrainedJudge:
         if self.network.sense == "video":
             return (media.frames(file, self.network.frames, 64) * 2 - 1)[None]
         return log_mel(fitted(levelled(media.sound(file)))[None])[:, None, None]
+
+
+class ClipJudge:
+    """Clips by the pictures' judge, whose opinions of five frames are added up, and motions by rule."""
+
+    KINDS = ("concept", "colour")
+    FRAMES = 16
+
+    def __init__(self, seer: TrainedJudge):
+        from .motion import MOTIONS
+
+        self.seer = seer
+        self.classes = {k: seer.classes[k] for k in self.KINDS if k in seer.classes} | {"motion": list(MOTIONS)}
+        self.fingerprint = f"{seer.fingerprint}-frames"
+
+    def says(self, file: Path) -> Saying:
+        """See Judge; the motion is as sure as a rule can be."""
+        from .motion import motion
+
+        frames = self._frames(file)
+        logits = self.seer.network(frames[2::3][:, None])
+        found: dict[str, tuple[str, float]] = {}
+        for kind in self.KINDS:
+            if kind in logits:
+                value, at = logits[kind].softmax(-1).mean(0).max(-1)
+                found[kind] = (self.classes[kind][int(at)], float(value))
+        return {**found, "motion": (motion(frames), 1.0)}
+
+    def features(self, file: Path) -> list[float]:
+        """The pictures' features, mean over the frames."""
+        every = [self.seer.seen(frame[None, None]) for frame in self._frames(file)[2::3]]
+        return [sum(column) / len(every) for column in zip(*every, strict=True)]
+
+    def _frames(self, file: Path) -> Any:
+        from ..pocket import media
+
+        return media.frames(file, self.FRAMES, 64) * 2 - 1
 
 
 def named(said: str, right: Sequence[str]) -> bool:

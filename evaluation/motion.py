@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOTIONS = (
+    "moving left", "moving right", "moving up", "moving down", "bouncing", "growing", "shrinking", "fading away",
+    "spinning", "still",
+)  # fmt: skip
 AWAY, LARGER, FAINTER = 0.28, 1.45, 0.45  # of half the side; of the size; of the opacity
 
 

@@ -9,16 +9,18 @@ trained at a quarter of its speed on a CPU. The condition is what `text.Reader` 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..encoders.mel import BANDS, FRAMES, HOP, WINDOW
+from ..encoders.mel import BANDS, CENTRE, FLOOR, FRAMES, HOP, SCALE, WINDOW, filters
 from .networks import ChannelNorm, Residual
 from .unet import UNet, UNetConfig
 
+BINS = WINDOW // 2 + 1
 LATENT = (8, BANDS // 4, FRAMES // 4)
 
 
@@ -126,24 +128,67 @@ class _Convolved(nn.Module):
 
 
 class Vocoder(nn.Module):
-    """Mels to samples through magnitudes and phases and one inverse Fourier transform (Vocos's way)."""
+    """Mels to samples: a small network says the magnitudes between the bands, Griffin and Lim's way finds the phases.
 
-    def __init__(self, width: int = 256, layers: int = 6):
+    A network that foretells phases as well (Vocos's way) buzzed at the frame rate after 940 steps, where phases found
+    by going back and forth between spectrum and samples (Griffin and Lim 1984, with Perraudin's momentum of 2013)
+    cannot. The network adds to what the bands' own amplitudes, spread over their bins, give.
+    """
+
+    spread: Tensor
+    start: Tensor
+
+    def __init__(self, width: int = 256, layers: int = 4):
         super().__init__()
         self.enter = nn.Conv1d(BANDS, width, 7, padding=3)
         self.first = nn.LayerNorm(width)
         self.layers = nn.Sequential(*[_Convolved(width) for _ in range(layers)])
         self.last = nn.LayerNorm(width)
-        self.leave = nn.Linear(width, WINDOW + 2)
+        self.leave = nn.Linear(width, BINS)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+        bands = filters(torch.device("cpu"))
+        self.register_buffer("spread", (bands / bands.sum(0).clamp(min=1e-6)).T.clone(), persistent=False)
+        angles = 2 * math.pi * torch.rand(BINS, FRAMES, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("start", angles, persistent=False)
 
-    def forward(self, mels: Tensor) -> Tensor:
-        """(n, 64, frames) -> (n, frames * 256)."""
+    def magnitudes(self, mels: Tensor) -> Tensor:
+        """(n, 64, frames) -> natural logarithms of amplitudes (n, 513, frames)."""
         x = self.first(self.enter(mels).transpose(1, 2)).transpose(1, 2)
-        x = self.leave(self.last(self.layers(x).transpose(1, 2))).float()
+        x = self.leave(self.last(self.layers(x).transpose(1, 2))).transpose(1, 2).float()
         with torch.autocast(x.device.type, enabled=False):
-            loud, phase = x.chunk(2, -1)
-            spectrum = torch.polar(loud.clamp(max=7).exp(), phase)
-            return overlap_add(torch.fft.irfft(spectrum, WINDOW))
+            plain = self.spread @ (mels.float() * SCALE + CENTRE).exp()
+            return plain.clamp(min=FLOOR).log() + x
+
+    def forward(self, mels: Tensor, rounds: int = 32) -> Tensor:
+        """(n, 64, frames) -> (n, frames * 256)."""
+        with torch.autocast(mels.device.type, enabled=False):
+            loud = self.magnitudes(mels).clamp(max=7).exp()
+            return phased(loud, self.start[:, : loud.shape[2]], rounds)
+
+
+def phased(loud: Tensor, start: Tensor, rounds: int, momentum: float = 0.99) -> Tensor:
+    """Amplitudes (n, 513, frames) and first phases -> samples (n, frames * 256) whose spectrum comes near them."""
+    whole = torch.polar(loud, start.expand_as(loud))
+    before = torch.zeros_like(whole)
+    for _ in range(rounds):
+        found = spectrum(inverse(whole))
+        ahead = found - momentum / (1 + momentum) * before
+        whole, before = loud * ahead / ahead.abs().clamp(min=1e-8), found
+    return inverse(whole)
+
+
+def spectrum(waves: Tensor) -> Tensor:
+    """(n, frames * 256) -> (n, 513, frames), complex, framed as `log_mel` does."""
+    edge = (WINDOW - HOP) // 2
+    padded = F.pad(waves[:, None], (edge, edge), mode="reflect")[:, 0]
+    window = torch.hann_window(WINDOW, device=waves.device)
+    return torch.stft(padded, WINDOW, HOP, WINDOW, window, center=False, return_complex=True)
+
+
+def inverse(whole: Tensor) -> Tensor:
+    """The samples of a complex spectrum."""
+    return overlap_add(torch.fft.irfft(whole.transpose(1, 2), WINDOW))
 
 
 def overlap_add(frames: Tensor) -> Tensor:

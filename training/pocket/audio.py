@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,18 +21,15 @@ from torch import Tensor, nn
 from ...core.errors import InputError
 from ...pocket.captioner import read_tensors
 from ...pocket.encoders.mel import HOP, SAMPLES, log_mel
-from ...pocket.generators.audio_networks import AudioFlow, FlowSizes, MelCoder, Vocoder
+from ...pocket.generators.audio_networks import AudioFlow, FlowSizes, MelCoder, Vocoder, spectrum
 from .audio_data import SoundData
 from .audio_loop import Budget, Say, fit
 from .audio_reader import open_reader, save_part
-from .audio_rival import Rival, rival_losses
 from .audio_words import SceneWords
 from .encoders_data import between, draws, level
 
 UNHEARD = 0.12  # share of steps without text, for guidance
-SEGMENT = 64  # frames the vocoder learns from at a time
-RIVAL_FROM = 0.25  # of the vocoder's budget; before that it only learns spectra
-RESOLUTIONS = ((2048, 512), (1024, 256), (512, 128), (256, 64))
+QUIET = 1e-4  # amplitudes below this are silence
 
 
 class Waves:
@@ -95,54 +91,40 @@ def train_coder(waves: Waves, budget: Budget, out: Path, say: Say) -> dict[str, 
 # -- vocoder ---------------------------------------------------------------------------------------
 
 
-def spectral(made: Tensor, true: Tensor) -> Tensor:
-    """Distances of magnitudes at four resolutions, linear and logarithmic."""
-    total = made.new_zeros(())
-    for size, hop in RESOLUTIONS:
-        window = torch.hann_window(size, device=made.device)
-        a, b = (torch.stft(w.float(), size, hop, size, window, return_complex=True).abs() for w in (made, true))
-        near = (a - b).norm() / b.norm().clamp(min=1e-3)
-        total = total + near + (a.clamp(min=1e-4).log() - b.clamp(min=1e-4).log()).abs().mean()
-    return total / len(RESOLUTIONS)
-
-
 def train_vocoder(waves: Waves, budget: Budget, out: Path, say: Say) -> dict[str, float]:
-    """Spectra first, then a rival as well. Half of the mels have been through the coder, as they will be in use."""
+    """The magnitudes between the bands, by their logarithms; loud ones count more. Phases need no training.
+
+    Half of the mels have been through the coder, as they will be in use.
+    """
     coder = open_coder(out, budget.device)
-    both = nn.ModuleDict({"vocoder": Vocoder(), "rival": Rival()}).to(budget.device)
-    vocoder: Any = both["vocoder"]
-    rival: Any = both["rival"]
-    say(f"vocoder: {_millions(vocoder)} million parameters, rival {_millions(rival)}")
+    vocoder = Vocoder().to(budget.device)
+    say(f"vocoder: {_millions(vocoder)} million parameters")
 
     def loss(rng: torch.Generator, spent: float) -> dict[str, Tensor]:
         whole = waves.draw(budget.batch, rng)
-        mels = log_mel(whole)
+        with torch.no_grad(), torch.autocast(whole.device.type, enabled=False):
+            mels, true = log_mel(whole), spectrum(whole).abs()
         with torch.no_grad():
             half = len(mels) // 2
             mels = torch.cat([mels[:half], coder.decode(coder.encode(mels[half:])).float()])
-        at = int(draws(1, mels.shape[2] - SEGMENT, rng))
-        true = whole[:, at * HOP : (at + SEGMENT) * HOP]
-        made = vocoder(mels[:, :, at : at + SEGMENT])
-        with torch.autocast(made.device.type, enabled=False):
-            spectra = spectral(made, true)
-            mel = (log_mel(made) - log_mel(true)).abs().mean()
-        parts = {"spectra": spectra, "mel": mel}
-        total = spectra + 10 * mel
-        if spent >= RIVAL_FROM:
-            own, told, felt = rival_losses(rival, made, true)
-            total = total + own + 0.3 * told + 1.5 * felt
-            parts |= {"rival": own, "told": told, "felt": felt}
-        return {"total": total, **parts}
+        made = vocoder.magnitudes(mels)
+        log = (made - true.clamp(min=QUIET).log()).abs().mean()
+        loud = (made.clamp(max=7).exp() - true).abs().sum() / true.sum().clamp(min=1e-3)
+        return {"total": log + 2 * loud, "log": log, "loud": loud}
 
     def measure() -> dict[str, float]:
-        near, far = [], []
+        found: dict[str, list[float]] = {"mel": [], "mel_through_coder": [], "untrained": []}
         for true in waves.tests.split(32):
             mels = log_mel(true)
-            near.append(float((log_mel(vocoder(mels)) - mels).abs().mean()))
-            far.append(float((log_mel(vocoder(coder.decode(coder.encode(mels)).float())) - mels).abs().mean()))
-        return {"mel": sum(near) / len(near), "mel_through_coder": sum(far) / len(far)}
+            through = coder.decode(coder.encode(mels)).float()
+            for name, own, given in (
+                ("mel", vocoder, mels), ("mel_through_coder", vocoder, through), ("untrained", plain, mels)
+            ):  # fmt: skip
+                found[name].append(float((log_mel(own(given)) - mels).abs().mean()))
+        return {name: sum(values) / len(values) for name, values in found.items()}
 
-    found = fit(both, loss, budget, out / "run-vocoder", say, measure)
+    plain = Vocoder().eval().to(budget.device)
+    found = fit(vocoder, loss, budget, out / "run-vocoder", say, measure)
     save_part(vocoder, out / "vocoder.safetensors")
     return found
 

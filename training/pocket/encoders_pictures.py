@@ -65,20 +65,27 @@ class Drawn:
 
 
 class Stock:
-    """The pictures on the device, their items, colours, and painted copies."""
+    """The pictures on the device, their items, colours, and painted copies.
 
-    def __init__(self, manifest: Manifest, device: str, painted: int, seed: int = 0):
+    `whole`: what is held out is drawn as well, for a judge, which nobody measures by what it has not seen.
+    """
+
+    def __init__(self, manifest: Manifest, device: str, painted: int, seed: int = 0, whole: bool = False):
         self.items = manifest.select("image", TRAIN)
         self.items = [i for i in self.items if i.weight > 0]
         self.held = manifest.select("image", HELDOUT_STYLE)
+        if whole:
+            self.items = [*self.items, *(i for i in self.held if i.weight > 0)]
         pictures = np.asarray(manifest.array("image"))
         self.colour = main_colour(pictures)
         self.painted, extra, self.unseen = self._paint(pictures, painted, seed)
-        whole = np.concatenate([pictures, extra]) if len(extra) else pictures
-        self.pictures = premultiplied(torch.from_numpy(whole).to(device))
+        if whole:
+            self.painted = [*self.painted, *self.unseen]
+        every_picture = np.concatenate([pictures, extra]) if len(extra) else pictures
+        self.pictures = premultiplied(torch.from_numpy(every_picture).to(device))
         weights = np.array([i.weight for i in self.items])
         self.chances = np.cumsum(weights / weights.sum())
-        every = [*self.items, *self.held]
+        every = [*self.items, *self.held]  # a held one twice does not matter
         self.concepts = sorted({i.name for i in every})
         self.styles = sorted({i.style for i in every})
 
@@ -253,7 +260,7 @@ class PicturePool:
 
     def __init__(self, manifest: Manifest, device: str, painted: int = 6000, other: bool = False, seed: int = 0):
         self.device, self.other = device, other
-        self.stock = Stock(manifest, device, painted, seed + (1000 if other else 0))
+        self.stock = Stock(manifest, device, painted, seed + (1000 if other else 0), whole=other)
         self.classes = {
             "concept": self.stock.concepts,
             "colour": list(COLOURS),

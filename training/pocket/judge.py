@@ -4,7 +4,9 @@
     judge.says(items)["concept"]           # [("violin", 0.93), …] for each item
 
 It shares no weights, no architecture and no random changes with the encoders (a plain convolutional network;
-`SoundPool(other=True)` and its like), and neither mode uses it, so that it errs where they do not.
+`SoundPool(other=True)` and its like), and neither mode uses it, so that it errs where they do not. Of pictures it
+has seen what is held out from every other model too: it is a measure, and the more it knows the better. What it says
+of a picture is measured on pictures as they are, which it never sees so in training.
 """
 
 from __future__ import annotations

@@ -83,8 +83,8 @@ def test_a_port_that_is_taken_is_said():
 class Visitor:
     """Someone with a browser of their own."""
 
-    def __init__(self, chromium, url):
-        self.context = chromium.new_context(viewport={"width": 1100, "height": 900})
+    def __init__(self, chromium, url, **kind):
+        self.context = chromium.new_context(**{"viewport": {"width": 1100, "height": 900}, **kind})
         self.page = self.context.new_page()
         self.outside, self.errors = [], []
         self.page.on("request", lambda r: self.outside.append(r.url) if "//127.0.0.1" not in r.url else None)
@@ -194,6 +194,44 @@ def test_a_refused_request_stays_in_the_box_and_shows_no_broken_picture(chromium
     ada.sees("made by text-to-speech")
     assert ada.page.input_value("#al-box textarea") == ""
     assert ada.errors == []
+
+
+FOCUS = """() => {
+  const e = document.activeElement, marked = n => n && getComputedStyle(n).outlineStyle == 'solid';
+  const name = e.getAttribute('aria-label') || e.placeholder || e.innerText || e.value;
+  return [name.trim(), [e, e.closest('label'), e.closest('#al-box')].some(marked)];
+}"""
+
+
+@browser_needed
+def test_the_keyboard_reaches_every_control_and_the_focus_is_seen(chromium, serve):
+    ada = Visitor(chromium, serve(CHAIN[:1]))
+    assert ada.page.evaluate(FOCUS)[0].startswith("What shall I do?"), "one can type at once"
+    ada.page.keyboard.type("draw a cat")
+    ada.page.keyboard.press("Shift+Enter")
+    ada.page.keyboard.type("a red one")
+    ada.page.keyboard.press("Enter")
+    assert "draw a cat\na red one" in ada.sees("made by text-to-image")
+    ada.page.focus("#al-box textarea")
+    seen = {}
+    for _ in range(16):
+        ada.page.keyboard.press("Tab")
+        name, marked = ada.page.evaluate(FOCUS)
+        seen[name] = marked
+    for name in ("cascade", "Stop", "Again, another seed", "Finish what was stopped", "Use in the next request"):
+        assert seen.get(name), (name, seen)
+    ada.page.focus("#al-retry")
+    ada.page.keyboard.press("Enter")
+    ada.sees("Again, with seed 1")
+    assert ada.page.locator("#al-chat [aria-label=Share]:visible").count() == 0, "nothing is sent elsewhere"
+
+
+@browser_needed
+def test_a_phone_shows_all_within_its_width(chromium, serve):
+    ada = Visitor(chromium, serve(), viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    ada.ask("draw a cat")
+    ada.sees("made by text-to-speech")
+    assert ada.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @browser_needed

@@ -22,10 +22,11 @@ CSS = (
 label:has(input:focus-visible) {outline: 2px solid #2563eb !important; outline-offset: 2px}
 .dark :is(button, a, summary, input, textarea, select, [role=button], [tabindex]):focus-visible,
 .dark label:has(input:focus-visible) {outline-color: #93c5fd !important}
-#al-box:focus-within {outline: 2px solid #2563eb; outline-offset: 1px}
+#al-box:focus-within {outline: 2px solid #2563eb; outline-offset: -2px}
 .dark #al-box:focus-within {outline-color: #93c5fd}
 #al-box textarea:focus-visible {outline: none !important}
 #al-choices {align-items: center}
+#al-chat [aria-label=Share] {display: none}  /* it would send the picture to a hub elsewhere */
 footer {display: none !important}
 @media (max-width: 640px) {.gradio-container {padding: 6px !important} #al-chat {min-height: 240px}}
 """

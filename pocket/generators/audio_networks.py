@@ -132,9 +132,11 @@ class Vocoder(nn.Module):
 
     A network that foretells phases as well (Vocos's way) buzzed at the frame rate after 940 steps, where phases found
     by going back and forth between spectrum and samples (Griffin and Lim 1984, with Perraudin's momentum of 2013)
-    cannot. The network adds to what the bands' own amplitudes, spread over their bins, give.
+    cannot. The network adds to what the bands' own amplitudes, spread over their bins, give; what it says is then
+    brought to the loudness that every band has, which halves the distance to the true magnitudes (docs/log.md).
     """
 
+    bands: Tensor
     spread: Tensor
     start: Tensor
 
@@ -148,6 +150,7 @@ class Vocoder(nn.Module):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
         bands = filters(torch.device("cpu"))
+        self.register_buffer("bands", bands, persistent=False)
         self.register_buffer("spread", (bands / bands.sum(0).clamp(min=1e-6)).T.clone(), persistent=False)
         angles = 2 * math.pi * torch.rand(BINS, FRAMES, generator=torch.Generator().manual_seed(0))
         self.register_buffer("start", angles, persistent=False)
@@ -160,10 +163,18 @@ class Vocoder(nn.Module):
             plain = self.spread @ (mels.float() * SCALE + CENTRE).exp()
             return plain.clamp(min=FLOOR).log() + x
 
+    def levelled(self, loud: Tensor, mels: Tensor, rounds: int = 3) -> Tensor:
+        """Amplitudes (n, 513, frames) such that each band is as loud as the mels say."""
+        wanted = (mels.float() * SCALE + CENTRE).exp()
+        for _ in range(rounds):
+            ratio = wanted / (self.bands @ loud).clamp(min=1e-6)
+            loud = loud * (self.spread @ ratio.clamp(0.02, 50).log()).exp()
+        return loud
+
     def forward(self, mels: Tensor, rounds: int = 32) -> Tensor:
         """(n, 64, frames) -> (n, frames * 256)."""
         with torch.autocast(mels.device.type, enabled=False):
-            loud = self.magnitudes(mels).clamp(max=7).exp()
+            loud = self.levelled(self.magnitudes(mels).clamp(max=7).exp(), mels)
             return phased(loud, self.start[:, : loud.shape[2]], rounds)
 
 

@@ -17,6 +17,8 @@ output projectors learn soonest from states that say apart what was said. It is 
 hold no more than six words, and alignment goes on through all of them.
 `decide`: what the generator reads off its condition (which thing, which colour) is what it reads off the text's.
 `replays`: after each step the output projectors learn so many times more from runs remembered (`replay.py`).
+`contents`: and the input projectors from so many batches of `spell` alone: without them stage 3 undid what stage 1
+had learnt, as a dialogue holds a file or two and its text loss pulls at them (2026-11-26 in docs/log.md).
 
 The repeat leaves the signal rows alone: LoRA moved the hidden states that the output projectors
 read, and only these have to follow; rows trained on requests for media alone would answer everything with media.
@@ -52,6 +54,7 @@ class Stage:
     alone: float = 0.0
     wider: int = 4
     replays: int = 0
+    contents: int = 0
     remembers: int = 4096
     most: int | None = None
     rates: Mapping[str, float] = field(default_factory=lambda: dict(RATES))
@@ -70,15 +73,15 @@ _ALL = {"text": 1.0, "spell": 0.1, "echo": 0.2, **_MAKING}
 STAGES = {
     s.name: s
     for s in (
-        Stage("1", ("projectors",), ("tell", "both"), {"text": 1.0, "spell": 0.3}, steps=3000, batch=32, share=0.17,
-              alone=0.65),
+        Stage("1", ("projectors",), ("tell", "both"), {"text": 1.0, "spell": 0.3}, steps=3000, batch=32, share=0.24,
+              alone=0.8),
         Stage("2", ("rows", "output_projectors"), ("make",), {"text": 1.0, "echo": 0.2, **_MAKING}, steps=3000,
               batch=32, share=0.10, replays=2),
-        Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.50, replays=2),
+        Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.46, replays=2, contents=2),
         Stage("repeat", ("output_projectors",), ("make", "turn", "two", "talk"), _MAKING, steps=1000, batch=48,
-              share=0.16, replays=6, remembers=16_384).scaled(0.7),
+              share=0.14, replays=6, remembers=16_384).scaled(0.7),
         Stage("preference", ("lora",), None, {"dpo": 1.0, "text": 0.5, "align": 0.5, "decide": 0.2}, steps=400,
-              batch=8, share=0.07, most=400).scaled(0.1),
+              batch=8, share=0.06, most=400).scaled(0.1),
     )
 }  # fmt: skip
 ORDER = tuple(STAGES)

@@ -213,6 +213,9 @@ class Training:
                 remembered = self.memory.losses(self.model, self._replayed, self._seed() * 64 + n)
             if remembered:  # nothing yet, where the first dialogues ask for no media
                 self._learn(remembered)
+        if any(self.bank.keys(m) for m in self.model.projectors):
+            for n in range(self.how.contents):
+                self._learn(self._content(n + 1))
         return {"total": total, "norm": norm, "rate": rate, **{n: float(v.detach()) for n, v in losses.items()}}
 
     def _learn(self, losses: dict[str, Tensor]) -> tuple[float, float]:
@@ -231,10 +234,10 @@ class Training:
     def _replayed(self) -> int:
         return 8 * self.how.batch
 
-    def _content(self) -> dict[str, Tensor]:
-        """Input projectors against the words of captions; the backbone rests."""
+    def _content(self, turn: int = 0) -> dict[str, Tensor]:
+        """Input projectors against the words of captions; the backbone rests. `turn`: of several in one step."""
         wide = self.how.batch * self.how.wider
-        chance = torch.Generator().manual_seed(self._seed())
+        chance = torch.Generator().manual_seed(self._seed() * 64 + turn if turn else self._seed())
         keys: dict[str, Sequence[str]] = {}
         for modality in self.model.projectors:
             known = self.bank.keys(modality)

@@ -68,7 +68,7 @@ class Sides:
 
     def _side(self, mode: str) -> str:
         board, order = self.boards[mode], list(self.boards)
-        waits = not self.turn or order.index(mode) > order.index(self.turn)
+        waits = not self.table and (not self.turn or order.index(mode) > order.index(self.turn))
         shown = board.html() if board.rows else f'<p class="al-none">{"waits for its turn" if waits else "no plan"}</p>'
         return f"<div><h3>{html.escape(title(mode))}</h3>{shown}</div>"
 

@@ -189,7 +189,8 @@ CSS = """
 .al-table {border-collapse: collapse; font-size: 13px; margin-top: 10px}
 .al-table caption {text-align: left; font-weight: 600; padding: 4px 0}
 .al-table th, .al-table td {
-  text-align: left; padding: 4px 14px 4px 0; vertical-align: top; border-top: 1px solid var(--border-color-primary)
+  text-align: left; padding: 4px 14px 4px 0 !important; vertical-align: top;
+  border: solid var(--border-color-primary) !important; border-width: 1px 0 0 !important
 }
 .al-table tbody th {font-weight: 400; opacity: .75; white-space: nowrap}
 @media (prefers-reduced-motion: no-preference) {

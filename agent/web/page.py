@@ -25,6 +25,7 @@ label:has(input:focus-visible) {outline: 2px solid #2563eb !important; outline-o
 #al-box:focus-within {outline: 2px solid #2563eb; outline-offset: -2px}
 .dark #al-box:focus-within {outline-color: #93c5fd}
 #al-box textarea:focus-visible {outline: none !important}
+#al-mode label.selected {border-color: var(--color-accent); font-weight: 600}
 #al-choices {align-items: center}
 #al-chat [aria-label=Share] {display: none}  /* it would send the picture to a hub elsewhere */
 footer {display: none !important}
@@ -61,7 +62,7 @@ def build(door: Door) -> Any:
         )  # fmt: skip
         box = gr.MultimodalTextbox(
             label="Request", show_label=False, placeholder="What shall I do? Files can be dropped, pasted or recorded.",
-            file_count="multiple", sources=["upload", "microphone"], elem_id="al-box", autofocus=True,
+            file_count="multiple", sources=["upload", "microphone"], elem_id="al-box",
         )  # fmt: skip
         with gr.Row(elem_id="al-choices"):
             mode = gr.Radio(
@@ -117,9 +118,11 @@ def build(door: Door) -> Any:
         halted.then(door.stopped, [owner, thread], [chat, plan], **idle)  # after, so that no late event writes over it
         for event in (asked, again, going, runs):
             event.then(door.listed, [owner, thread], [known], **idle)
-        use.input(door.use, [box, use], [box, use], **idle)
+        use.select(door.use, [box, use], [box, use], **idle)
         new.click(door.new, [], [*shown, known], **idle)
         known.input(door.open, [owner, known], shown, **idle)
         forget.click(door.forget, [owner, known], [*shown, known], **idle)
+        # Gradio's own autofocus would take the focus back at every change of the box, and trap the keyboard in it.
+        page.load(None, js="() => document.querySelector('#al-box textarea')?.focus()")
         page.load(door.arrive, [owner, thread], [owner, known], **idle)
     return page

@@ -339,7 +339,7 @@ class Door:
     def use(self, box: dict[str, Any] | None, name: str | None) -> tuple[Any, Any]:
         """Puts a file's name into the next request."""
         box = box or {"text": "", "files": []}
-        return ({**box, "text": f"{box.get('text') or ''} {name}".strip()} if name else box), None
+        return ({**box, "text": f"{box.get('text') or ''} {name}".strip()} if name else gr.skip()), None
 
     def new(self) -> tuple[Any, ...]:
         """An empty conversation."""

@@ -273,13 +273,16 @@ def _scenes(tests: Sequence[Any], count: int) -> list[Any]:
 
 
 def reliable(judges: Mapping[str, TrainedJudge], manifest: Manifest | None, sounds: SoundData | None) -> dict[str, Any]:
-    """By sense the judge's own accuracy on true items that it was not trained on."""
+    """By sense the trained judge's own accuracy on true items: sounds of scenes that it never heard, and pictures as
+    they are (of which it saw none plainly, and the things of all)."""
     from ..training.pocket.encoders_data import SoundPool
     from ..training.pocket.encoders_pictures import ClipPool, PicturePool
     from ..training.pocket.judge import measure as own
 
     found: dict[str, Any] = {}
     for sense, judge in judges.items():
+        if not hasattr(judge, "network"):
+            continue  # clips by the pictures' judge
         pool: Any = None
         if sense == "audio" and sounds is not None:
             pool = SoundPool(sounds, "cpu", 64, other=True)

@@ -1,6 +1,6 @@
 """The pocket experts on the weights that ship: they draw and film what is asked, and name what they see and hear."""
 
-from pathlib import Path
+import wave
 
 import pytest
 import torch
@@ -102,11 +102,43 @@ def test_a_sound_is_called_what_it_is(loaded, tmp_path, voice, word):
     assert word in made(loaded(PocketAudioToText), tmp_path, audio=tmp_path / "sound.wav")
 
 
-def test_what_has_no_weights_yet_is_not_offered():
-    import anyloom.weights
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [("the sound of a siren", "siren"), ("white noise", "noise"), ("a violin playing a long note", "violin")],
+)
+def test_a_sound_is_what_was_asked_for(loaded, tmp_path, said, word):
+    play = loaded(PocketTextToAudio)
+    file = made(play, tmp_path, text=said)
+    with wave.open(str(file)) as opened:
+        assert (opened.getframerate(), opened.getnchannels()) == (16_000, 1)
+        assert 3 < opened.getnframes() / 16_000 < 3.2
+    assert word in made(loaded(PocketAudioToText), tmp_path, audio=file)
+    assert (
+        file.read_bytes()
+        == play.run({"text": said}, Run(seed=0))[0].data
+        != play.run({"text": said}, Run(seed=1))[0].data
+    )
 
-    there = (Path(anyloom.weights.__path__[0]) / "pocket-audio" / "flow.safetensors").exists()
+
+def test_a_sound_tells_its_progress_hears_a_stop_and_wants_a_word(loaded):
+    told, play = [], loaded(PocketTextToAudio)
+    play.run({"text": "a siren"}, Run(progress=lambda done, total, note: told.append((done, total))))
+    assert told[-1] == (16, 16)
+    stopped = Run()
+    stopped.stop.set()
+    with pytest.raises(Cancelled):
+        play.run({"text": "a siren"}, stopped)
+    with pytest.raises(InputError, match="no word in it"):
+        play.run({"text": " ?! "}, Run())
+
+
+def test_all_pocket_tools_are_offered():
     offered = {t.name for t in Registry(load_settings({})).offered()}
-    assert ("text-to-audio" in offered) == there
-    assert (PocketTextToAudio.available() is None) == there
-    assert {"text-to-image", "text-to-video", "image-to-text", "video-to-text", "audio-to-text"} <= offered
+    assert {
+        "text-to-image",
+        "text-to-video",
+        "text-to-audio",
+        "image-to-text",
+        "video-to-text",
+        "audio-to-text",
+    } <= offered

@@ -24,7 +24,7 @@ from ..tools.contracts import Tool
 from . import language
 from .base import Controller, Outcome, PlanRequest
 from .nearness import LONG, Nearness
-from .plan import WORDY, Plan
+from .plan import WORDY, Plan, Task
 
 PLANNER = "pkg:anyloom.weights/planner"
 MAX_LINE_TOKENS = 400
@@ -113,8 +113,22 @@ class LocalController(Controller):
         return ways[best] if best else ""
 
     async def repair(self, request: PlanRequest, tools: Sequence[Tool], plan: Plan, problems: Sequence[str]) -> Plan:
-        """The local model cannot use an explanation: the problems stand."""
-        raise PlanError(f"This cannot be done as asked: {'; '.join(problems)}.", tuple(problems))
+        """Where there was nothing to read, what the file holds is described; else the problems stand.
+
+        The local model cannot use an explanation. But "describe this picture aloud" and "read this picture aloud" lie
+        near each other, and when a reader of writing or speech has failed the other is meant, or is the next best.
+        """
+        named = {t.name: t for t in tools}
+        tasks = list(plan.tasks)
+        for n, task in enumerate(tasks):
+            if any(p.startswith(f"task {task.id} ({task.task}) failed") for p in problems) and task.task in named:
+                other = describing(named[task.task], tools)
+                if other is not None:
+                    args = zip(other.params, named[task.task].params, strict=True)
+                    tasks[n] = Task(other.name, task.id, {p.name: task.args[q.name] for p, q in args})
+        if tasks == list(plan.tasks):
+            raise PlanError(f"This cannot be done as asked: {'; '.join(problems)}.", tuple(problems))
+        return Plan(tuple(tasks))
 
     async def choose(self, task: str, cards: Mapping[str, str]) -> str:
         """The expert whose name the model finds likeliest after its cards."""
@@ -158,6 +172,13 @@ class LocalController(Controller):
     def usage(self) -> dict[str, Any]:
         """Model calls, seconds spent planning, and about how many tokens were written."""
         return {"model_calls": self._calls, "plan_seconds": round(self._seconds, 3), "plan_tokens": self._tokens}
+
+
+def describing(reader: Tool, tools: Sequence[Tool]) -> Tool | None:
+    """The tool that says what a file shows where `reader` says what is written or spoken in it; None without one."""
+    kinds = [p.modality for p in reader.params]
+    fits = [t for t in tools if not t.reads and t.output == reader.output and [p.modality for p in t.params] == kinds]
+    return fits[0] if reader.reads and fits else None
 
 
 def likeliest(session: Any, tools: Sequence[Tool], lean: Mapping[str, float] | None = None) -> Tool:

@@ -3,6 +3,8 @@
 import pytest
 
 from anyloom.controller import language
+from anyloom.controller.base import PlanRequest
+from anyloom.controller.local import LocalController
 from anyloom.controller.plan import Plan, Task, reference
 from anyloom.core.errors import PlanError
 from anyloom.tools.builtin import TOOLS
@@ -145,6 +147,30 @@ def test_what_the_plan_drew_itself_holds_no_writing_to_be_read():
     assert "optical-character-recognition" not in unread(TOOLS, {"note.png": "image"}, [drawn], {})
     assert "automatic-speech-recognition" not in unread(TOOLS, {}, [spoken], {})
     assert unread(TOOLS, {}, [BY_NAME["text-to-audio"]], {})["automatic-speech-recognition"] == -LACKING
+
+
+async def test_where_there_was_nothing_to_read_what_is_there_is_described():
+    def open_lm(adapter):
+        raise AssertionError("no model is needed for this")
+
+    local = LocalController(open_lm)
+    plan = Plan.parse([
+        {"task": "optical-character-recognition", "id": 0, "args": {"image": "cat.png"}},
+        {"task": "text-to-speech", "id": 1, "args": {"text": "<resource>-0"}},
+    ])  # fmt: skip
+    request = PlanRequest("read it aloud", files={"cat.png": "image"})
+    nothing = "task 0 (optical-character-recognition) failed: No text was found in the picture."
+    found = await local.repair(request, TOOLS, plan, [nothing])
+    assert [t.task for t in found.tasks] == ["image-to-text", "text-to-speech"]
+    assert found.tasks[0].args == {"image": "cat.png"}
+    assert found.tasks[1] == plan.tasks[1]
+    for tools, problem in (
+        ([t for t in TOOLS if t.name != "image-to-text"], nothing),
+        (TOOLS, "task 1 (text-to-speech) failed: The voice is broken."),
+        (TOOLS, "'optical-character-recognition' needs a picture; attach or name one"),
+    ):
+        with pytest.raises(PlanError, match="cannot be done as asked"):
+            await local.repair(request, tools, plan, [problem])
 
 
 def test_an_empty_text_is_one_that_lacks():

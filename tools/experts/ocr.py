@@ -13,6 +13,8 @@ from ...core.errors import ExpertError, InputError
 from ..builtin import tool
 from ..contracts import Card, Expert, Output, Run
 
+LONE = 0.95  # a single character in a whole picture is one only if the reader is so sure: round things look like 0
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -44,8 +46,8 @@ class Reader:
             for text, box, score in zip(found.txts or (), _boxes(found.boxes), found.scores or (), strict=True)
             if text.strip()
         ]
-        if not pieces:
-            raise ExpertError(f"No text was found in '{image.name}'; a sharper or larger picture may help.")
+        if not pieces or (len(pieces) == 1 and len(pieces[0].text) == 1 and pieces[0].sure < LONE):
+            raise ExpertError("No text was found in the picture; a sharper or larger one may help.")
         return reading_order(pieces)
 
 

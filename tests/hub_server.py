@@ -17,10 +17,16 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import threading
 import urllib.parse
 
 COMMIT = hashlib.sha1(b"stand-in").hexdigest()
+
+
+def commit_of(revision):
+    """What a revision is here: a whole hash is itself, as at the hub; a branch or a short one is COMMIT."""
+    return revision if re.fullmatch("[0-9a-f]{40}", revision) else COMMIT
 
 
 class HubServer:
@@ -78,7 +84,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path.startswith("api/"):
             return self.about(path.removeprefix("api/").partition("/")[2], body)
         name, _, rest = path.removeprefix("datasets/").partition("/resolve/")
-        return self.file(name, rest.partition("/")[2], body)
+        revision, _, wanted = rest.partition("/")
+        return self.file(name, wanted, body, commit_of(revision))
 
     def about(self, path, body):
         parts = path.split("/")
@@ -91,13 +98,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for n, f in files.items()
         ]
         tree = len(parts) > 2 and parts[2] == "tree"
-        whole = {"id": name, "sha": COMMIT, "siblings": listed, "private": False, "tags": [], "downloads": 0}
+        commit = commit_of(parts[3] if parts[2:3] == ["revision"] and len(parts) > 3 else "")
+        whole = {"id": name, "sha": commit, "siblings": listed, "private": False, "tags": [], "downloads": 0}
         whole["gated"] = "auto" if name in self.owner.gated else False
         return self.send(
             200, json.dumps(listed if tree else whole).encode(), body, {"Content-Type": "application/json"}
         )
 
-    def file(self, name, wanted, body):
+    def file(self, name, wanted, body, commit):
         if name not in self.owner.repositories:
             return self.send(404, b"", body, {"X-Error-Code": "RepoNotFound"})
         if name in self.owner.gated and self.headers.get("Authorization") != f"Bearer {self.owner.token}":
@@ -107,7 +115,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if wanted not in files:
             return self.send(404, b"", body, {"X-Error-Code": "EntryNotFound"})
         data = files[wanted].read_bytes()
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         last = wanted.rpartition("/")[2]
         if last in self.owner.spoiled:
             data = data[:-1] + bytes([data[-1] ^ 1])

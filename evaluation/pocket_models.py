@@ -278,10 +278,11 @@ def reliable(judges: Mapping[str, TrainedJudge], manifest: Manifest | None, soun
     from ..training.pocket.encoders_data import SoundPool
     from ..training.pocket.encoders_pictures import ClipPool, PicturePool
     from ..training.pocket.judge import measure as own
+    from .judges import TrainedJudge
 
     found: dict[str, Any] = {}
     for sense, judge in judges.items():
-        if not hasattr(judge, "network"):
+        if not isinstance(judge, TrainedJudge):
             continue  # clips by the pictures' judge
         pool: Any = None
         if sense == "audio" and sounds is not None:
@@ -290,4 +291,12 @@ def reliable(judges: Mapping[str, TrainedJudge], manifest: Manifest | None, soun
             pool = (PicturePool if sense == "image" else ClipPool)(manifest, "cpu", painted=100, other=True)
         if pool is not None:
             found[sense] = own(judge.network.eval(), pool)
+        if sense == "image" and manifest is not None:
+            stock = (true := PicturePool(manifest, "cpu", painted=1500, seed=77)).stock
+            plain = true.made([stock.alone(i, None) for i in stock.items[::20]], None)
+            painted = true.made([stock.coloured(e) for e in stock.unseen[:256]], None)
+            for name, batch in (("concept, trained on", plain), ("concept, colour that it never has", painted)):
+                said = judge.network.says(batch.items)
+                right = [s["concept"][0] == n for s, n in zip(said, batch.names, strict=True)]
+                found[sense][name] = sum(right) / max(1, len(right))
     return found

@@ -199,7 +199,7 @@ class Expert(ABC):
         Write it where the model costs less so, and set `batch`. `Run.of_all` is one run for all. When it raises
         (Cancelled apart), the calls are run one by one.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # not abstract: an expert with `batch` 1, as most are, is never given several
 
     def unload(self) -> None:
         """Lets go of the memory that `load` took."""

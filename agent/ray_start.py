@@ -2,6 +2,10 @@
 
 Ray gives a machine 30 s to be there (a number in its code, no setting) and then ends what it started. Where
 others keep the processors busy that is too little, and starting over costs the same work again.
+
+And gRPC's handlers of fork are off. The head's client proxy forks with gRPC at work in other threads, for each
+client that comes by ray://HOST:10001; with the handlers, as gRPC has them on, the child starts polling again and
+may die before it becomes that client's server (4 clients of 48 here; ray issue 63202, grpc issue 43055).
 """
 
 from __future__ import annotations
@@ -12,9 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 START = 180.0  # seconds for a machine to be there
-ENVIRONMENT = {  # Ray's own settings for the parts of a machine to report to each other
+ENVIRONMENT = {  # for the parts of a machine: how long they may take to report to each other, and no fork handlers
     "RAY_agent_register_timeout_ms": f"{START * 1000:.0f}",
     "RAY_worker_register_timeout_seconds": f"{START:.0f}",
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
 }
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from services import COMPOSE, ROOT, Services
 from test_cli import MODEL
 
 from anyloom.agent.cli import cli
+from anyloom.agent.ray_start import ENVIRONMENT
 
 DOCKER = ROOT / "docker"
 FILES = ("compose.yaml", "compose.gpu.yaml")
@@ -103,6 +105,13 @@ def test_the_kuberay_cluster_is_of_the_same_images_and_version():
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
 
 
+def test_the_kuberay_head_s_client_proxy_forks_without_grpc_s_handlers():
+    made = yaml.safe_load((DOCKER / "kuberay.yaml").read_text())
+    (head,) = made["spec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    name = "GRPC_ENABLE_FORK_SUPPORT"
+    assert {"name": name, "value": ENVIRONMENT[name]} in head["env"]
+
+
 @pytest.fixture(scope="module")
 def services(tmp_path_factory):
     pytest.importorskip("ray")
@@ -149,6 +158,12 @@ def test_the_services_answer_a_request_together(services):
     (raylet,) = services.processes("raylet.*127.0.0.3")
     titles = [title for _, title in services.children(raylet)]
     assert any(re.search(r"ray::(Host|host\|pillow-classic)", t) for t in titles), titles  # it ran there
+
+
+@pytest.mark.timeout(900)
+def test_the_head_s_client_proxy_forks_without_grpc_s_handlers(services):
+    (proxy,) = services.processes("ray.util.client.server .*--mode=proxy")
+    assert b"GRPC_ENABLE_FORK_SUPPORT=0" in Path(f"/proc/{proxy}/environ").read_bytes().split(b"\0")
 
 
 @pytest.mark.timeout(900)

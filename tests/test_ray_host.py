@@ -10,6 +10,7 @@ from ray_experts import Step, StepB
 
 from anyloom.core.errors import Cancelled, ExpertError, InputError, PluginError
 from anyloom.graphs.cluster import host as host_module
+from anyloom.graphs.cluster.driver import persist
 from anyloom.graphs.cluster.host import Host
 from anyloom.graphs.cluster.messages import Call, ExpertRef, Fault, Needs
 from anyloom.graphs.cluster.pool import Group, Machine, _roomy
@@ -84,6 +85,25 @@ async def test_an_idle_host_leaves_and_a_busy_one_only_when_it_is_done(rig):
     assert (await work).fault is None
     await asyncio.sleep(0.7)
     assert rig.died.is_set()
+
+
+def test_a_head_that_could_not_start_our_server_is_asked_again():
+    answers = [ConnectionAbortedError("Traceback:\n  line 1\nRuntimeError: server failed\n")] * 2
+    told = []
+
+    def join():
+        if answers:
+            raise answers.pop()
+
+    persist(join, told.append, seconds=10, pause=0)
+    assert (len(told), answers) == (2, [])
+    answers[:] = [ConnectionAbortedError("no")] * 2
+    with pytest.raises(ConnectionAbortedError):
+        persist(join, told.append, seconds=0, pause=0.1)
+    answers[:] = [RuntimeError("another version of Ray")]  # it would be the same next time
+    with pytest.raises(RuntimeError):
+        persist(join, told.append, seconds=10, pause=0)
+    assert len(told) == 2
 
 
 def test_errors_are_the_same_on_both_sides():

@@ -10,15 +10,18 @@ import contextlib
 import os
 import socket
 import threading
+import time
 import uuid
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from .messages import Call, Capacity, Ended, Fault, Look, Looked, Refused, Reply, Said, Stop, Work
+from .messages import Call, Capacity, Ended, Fault, Joining, Look, Looked, Refused, Reply, Said, Stop, Work
 from .pool import NAMESPACE, NoMachine, Pool, Slot, capacity
 
 FIRST_LOOK, LOOK = 0.05, 0.2  # seconds until a call is looked after for the first time, and between two looks
+JOIN, JOIN_AGAIN = 120.0, 1.0  # seconds in which a cluster may fail to start our side of the line; pause between tries
 DEATHS = 3  # a call whose host died so often is not tried again: it may be what kills it
 BIG = 64 << 10  # bytes from which a file goes through the object store
 KEPT_PUTS = 128 << 20  # bytes of files that stay in the object store for the next task that reads them
@@ -145,8 +148,8 @@ async def _of(ref: Any) -> Any:
     return await ref
 
 
-def connect(address: str) -> Refused | None:
-    """Joins the cluster; why not, in one sentence."""
+def connect(address: str, say: Callable[[str], None]) -> Refused | None:
+    """Joins the cluster; why not, in one sentence. `say` hears of tries that failed."""
     import logging
 
     try:
@@ -159,11 +162,37 @@ def connect(address: str) -> Refused | None:
     except (OSError, ConnectionError) as e:
         reason = " ".join(str(e).split())[:120] or type(e).__name__
         return Refused(f"No Ray cluster answers at {address} ({reason}); {hint}.")
-    try:
+
+    def join() -> None:
         ray.init(found, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
+
+    try:
+        persist(join, lambda e: say(f"The Ray cluster at {address} did not let us in ({_why(e)}); trying again."))
     except Exception as e:  # Ray raises all sorts: ConnectionError, RuntimeError, GcsError
-        return Refused(f"The Ray cluster at {address} cannot be joined ({' '.join(str(e).split())[:200]}); {hint}.")
+        return Refused(f"The Ray cluster at {address} cannot be joined ({_why(e)}); {hint}.")
     return None
+
+
+def persist(
+    join: Callable[[], None], failed: Callable[[Exception], None], seconds: float = JOIN, pause: float = JOIN_AGAIN
+) -> None:
+    """`join`, again while the head could not start a client's server: what it lost once it may manage next time."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            join()
+            return
+        except ConnectionAbortedError as e:
+            if time.monotonic() + pause > end:
+                raise
+            failed(e)
+            time.sleep(pause)
+
+
+def _why(error: Exception) -> str:
+    """The last line of what Ray says: the head's answer is a traceback."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__
 
 
 def _reachable(address: str) -> str:
@@ -183,7 +212,7 @@ def _reachable(address: str) -> str:
 def main(fd: int, address: str) -> None:
     """The child's life."""
     conn = Connection(fd)
-    refused = connect(address)
+    refused = connect(address, lambda text: conn.send(Joining(text)))
     if refused is not None:
         conn.send(refused)
         return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import queue
 import socket
@@ -25,9 +26,11 @@ from typing import Any
 
 from ...core.errors import ExpertError
 from ...tools.contracts import Expert
-from .messages import Capacity, Ended, ExpertRef, Fault, Looked, Needs, Refused, Reply, Said, Stop, Work
+from .messages import Capacity, Ended, ExpertRef, Fault, Joining, Looked, Needs, Refused, Reply, Said, Stop, Work
 
-CONNECT = 120.0  # seconds for the first connection
+_log = logging.getLogger(__name__)
+
+CONNECT = 180.0  # seconds for the first connection; longer than the driver tries (JOIN, and its last try)
 PATIENCE = 300.0  # seconds that a cluster may be away while tasks wait for it
 AGAIN = 1.0  # seconds between two drivers
 
@@ -165,6 +168,8 @@ class Gateway:
                     self._conn = conn
                     for ticket in self._tickets.values():
                         self._send(ticket.work)
+            elif isinstance(message, Joining):
+                _log.warning("%s", message.text)
             elif isinstance(message, Refused):
                 if self.capacity is None:
                     self._first.put(message)

@@ -200,6 +200,13 @@ class Capacity:
 
 
 @dataclass(frozen=True)
+class Joining:
+    """From the driver: the cluster is there but did not let it in; it tries again."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Refused:
     """From the driver: no cluster answers, in one sentence. `final`: asking again cannot help."""
 

@@ -1,5 +1,6 @@
 """The planner's training data and its tree attention."""
 
+import json
 import random
 
 import pytest
@@ -64,33 +65,158 @@ def test_same_seed_same_data(phrases):
     assert draw() == draw()
 
 
-def test_tree_attention_equals_separate_sequences():
-    torch = pytest.importorskip("torch")
+TREES = ((40, [200, 150, 30, 7]), (75, [20, 60, 310]))
+
+
+@pytest.fixture(scope="module")
+def twins():
+    """The same tiny model with plain attention and with the trees' attention."""
+    pytest.importorskip("torch")
+    return _tiny("eager"), _tiny("tree")
+
+
+def _tiny(attention):
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from anyloom.training.planner.tree import layout, positions, register
+    from anyloom.training.planner.tree import register
 
     register()
-    config = LlamaConfig(
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=6,
-        num_key_value_heads=2,
-        vocab_size=100,
-    )
     torch.manual_seed(0)
-    plain = LlamaForCausalLM(config).eval()
-    tree = LlamaForCausalLM(LlamaConfig(**{**config.to_dict(), "attn_implementation": "tree"})).eval()
-    tree.load_state_dict(plain.state_dict())
-    prefix, branches = 40, [200, 150, 30, 7]
-    ids = torch.randint(0, 100, (1, prefix + sum(branches)))
-    with torch.no_grad(), layout(prefix, branches, torch.float32):
-        packed = tree.model(ids, position_ids=positions(prefix, branches), use_cache=False).last_hidden_state
-    start = prefix
-    for length in branches:
-        alone = torch.cat([ids[:, :prefix], ids[:, start : start + length]], 1)
+    shape = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 100}
+    heads = {"num_attention_heads": 6, "num_key_value_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(**shape, **heads, attn_implementation=attention)).eval()
+
+
+def _episodes():
+    import torch
+
+    from anyloom.training.planner.data import Episode
+
+    made = []
+    for prefix, branches in TREES:
+        ids = torch.randint(0, 100, (prefix + sum(branches),)).tolist()
+        made.append(Episode(ids, prefix, branches, list(range(prefix + 3, len(ids), 5))))
+    return made
+
+
+def _alone(plain, episode):
+    """Hidden states of each branch, read behind the prefix as a sequence of its own."""
+    import torch
+
+    start = episode.prefix
+    for length in episode.branches:
+        alone = torch.tensor([episode.ids[: episode.prefix] + episode.ids[start : start + length]])
         with torch.no_grad():
-            want = plain.model(alone).last_hidden_state[:, prefix:]
-        assert torch.allclose(want, packed[:, start : start + length], atol=1e-4)
+            yield slice(start, start + length), plain.model(alone).last_hidden_state[0, episode.prefix :]
         start += length
+
+
+def test_tree_attention_equals_separate_sequences(twins):
+    import torch
+
+    from anyloom.training.planner.tree import layout, positions
+
+    plain, tree = twins
+    for e in _episodes():
+        with torch.no_grad(), layout(e.prefix, e.branches, torch.float32):
+            place = positions(e.prefix, e.branches)
+            packed = tree.model(torch.tensor([e.ids]), position_ids=place, use_cache=False).last_hidden_state[0]
+        for where, want in _alone(plain, e):
+            assert torch.allclose(want, packed[where], atol=1e-4)
+
+
+def test_a_batch_of_trees_under_one_mask_equals_separate_sequences(twins):
+    import torch
+
+    from anyloom.training.planner.batch import MULTIPLE, Batch
+    from anyloom.training.planner.tree import tree_mask
+
+    plain, tree = twins
+    made = _episodes()
+    batch = Batch.of(made).to("cpu")
+    assert batch.ids.shape[1] % MULTIPLE == 0
+    with torch.no_grad():
+        mask = tree_mask(batch.parts, torch.float32)
+        packed = tree.model(batch.ids, attention_mask=mask, position_ids=batch.places, use_cache=False)
+    assert packed.last_hidden_state.isfinite().all()
+    for n, e in enumerate(made):
+        for where, want in _alone(plain, e):
+            assert torch.allclose(want, packed.last_hidden_state[n, where], atol=1e-4)
+
+
+def test_both_ways_give_the_same_loss_and_gradients(twins):
+    import torch
+
+    from anyloom.training.planner.batch import Batch
+    from anyloom.training.planner.train import batch_loss, tree_loss
+
+    tree = twins[1]
+    made = _episodes()
+    found = []
+    for loss in (tree_loss(tree, made), batch_loss(tree, Batch.of(made))):
+        tree.zero_grad()
+        loss.backward()
+        found.append((loss.detach(), [p.grad.clone() for p in tree.parameters()]))
+    (one, grads), (other, others) = found
+    assert torch.allclose(one, other, atol=1e-5)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(grads, others, strict=True))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A folder like the converted base model's, tiny."""
+    pytest.importorskip("torch")
+    tokenizers = pytest.importorskip("tokenizers")
+    folder = tmp_path_factory.mktemp("base")
+    _tiny("eager").save_pretrained(folder)
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{n}": n for n in range(100)}, unk_token="w0"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Split(" ", "removed")
+    words.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_episodes_are_the_same_with_any_number_of_workers(base):
+    from anyloom.training.planner.ahead import episodes
+
+    drawn = []
+    for workers in (0, 2):
+        with episodes(base, seed=4, start=3, workers=workers) as ahead:
+            drawn.append([next(ahead) for _ in range(5)])
+    assert drawn[0] == drawn[1]
+    assert drawn[0][0] != drawn[0][1]
+
+
+def test_a_resumed_run_goes_on_as_it_would_have(base, tmp_path):
+    pytest.importorskip("peft")
+    from anyloom.training.planner.train import Recipe, train
+
+    def losses(out):
+        return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()][-1]
+
+    def run(out, steps, **more):
+        recipe = Recipe(steps=steps, trees=2, warmup=1, first_layer=0, rank=2, decay_fraction=1e-9)
+        return train(base, tmp_path / out, recipe, say=lambda line: None, **more)
+
+    run("whole", 3)
+    run("parts", 2)
+    adapter = run("parts", 3, resume=True)
+    whole, parts = (losses(tmp_path / out) for out in ("whole", "parts"))
+    assert (parts["step"], parts["episodes"]) == (3, 6)
+    first_two = json.loads((tmp_path / "parts" / "log.jsonl").read_text().splitlines()[0])["loss"]
+    assert whole["loss"] == pytest.approx((2 * first_two + parts["loss"]) / 3, abs=2e-3)
+    assert (adapter / "adapter_model.safetensors").exists()
+
+
+def test_the_rate_follows_whichever_of_steps_and_minutes_is_further():
+    pytest.importorskip("torch")
+    from anyloom.training.planner.train import Recipe
+
+    recipe = Recipe(steps=1000, minutes=1, warmup=10, learning_rate=1.0, decay_fraction=0.5)
+    assert recipe.spent(100, 30) == 0.5
+    assert recipe.spent(600, 30) == 0.6
+    assert recipe.spent(2000, 0) == 1
+    assert recipe.rate(0, 0) == pytest.approx(0.1)
+    assert recipe.rate(400, 0.5) == 1
+    assert recipe.rate(400, 0.75) == pytest.approx(0.5)
+    assert recipe.rate(999, 1) == pytest.approx(0.02)

@@ -22,20 +22,36 @@ def train() -> None:
 @train.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where checkpoints, log and adapter go.")
 @click.option("--steps", type=click.IntRange(1), default=700, show_default=True)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="End after so long, if not with its steps before; on a CPU, of a core's own time.",
+)
+@click.option("--trees", type=click.IntRange(1), default=1, show_default=True, help="Tool lists in a step.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Processes that write requests ahead of the training; 0: the training's own.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @shared
-def planner(out: Path, steps: int, seed: int, resume: bool, **flags: Any) -> None:
+def planner(out: Path, resume: bool, workers: int, rate: float, **flags: Any) -> None:
     """Train the local planner: LoRA on SmolLM2-135M over synthetic tool lists and requests."""
     _needs("peft", "yaml")
     from ...core.smollm import smollm_folder
     from ...core.weights import Weights
     from ...training.planner.train import Recipe, train
+    from ...training.pocket.audio_loop import device_of
 
+    recipe = Recipe(learning_rate=rate, **{k: flags.pop(k) for k in ("steps", "minutes", "trees", "seed")})
     settings = settings_from(flags)
     base = smollm_folder(Weights(settings.cache_dir, offline=settings.offline))
-    device = "cpu" if settings.device == "auto" else settings.device
-    adapter = train(base, out, Recipe(steps=steps, seed=seed), resume=resume, device=device, say=click.echo)
+    device = device_of(settings.device)
+    adapter = train(base, out, recipe, resume=resume, device=device, workers=workers, say=click.echo)
     click.echo(f"The adapter is in {adapter}; measure it with `anyloom eval planner --adapter {adapter}`.")
 
 

@@ -263,5 +263,3 @@ class RequestWriter:
         if len(request) > 900 or "{" in request:
             return None
         return Item(request, dict(files), Plan(tuple(tasks)))
-
-

@@ -1,27 +1,32 @@
 """Trains the planner: LoRA on SmolLM2-135M over synthetic tool lists and requests.
 
-    anyloom train planner --out RUN_FOLDER [--steps 700] [--resume]
+    anyloom train planner --out RUN_FOLDER [--steps 700] [--minutes 5] [--resume]
 
-Each step is one tree (`tree.py`): a fresh tool list with some two dozen requests. Loss on the
-plans only. Learning rate: warm-up, constant, linear decay over the last quarter. Checkpoints hold
-adapters, optimiser and step; data are a function of seed and step, so a resumed run continues the
-same sequence. `--export` writes the peft folder that ships in weights/planner.
+Each step is a few trees (`tree.py`): fresh tool lists with some two dozen requests each. Loss on the
+plans only. It ends with its steps or its minutes, whichever comes first; learning rate: warm-up,
+constant, linear decay over the last third of that. Checkpoints hold adapters, optimiser and how far it
+came; data are a function of seed and number, so a resumed run continues the same sequence. The folder
+`adapter` in RUN_FOLDER is what ships in weights/planner.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .data import Episode, EpisodeSource
-from .tree import layout, positions, register
+from ..pocket.audio_loop import clock
+from .ahead import episodes
+from .batch import Batch
+from .data import Episode
+from .tree import layout, positions, register, tree_mask
 
+LOG_EVERY = 10  # steps
+KEEP_EVERY = 60.0  # seconds between checkpoints
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -30,6 +35,8 @@ class Recipe:
     """Everything that decides a run besides the data files."""
 
     steps: int = 700
+    minutes: float | None = None  # of this run and of those it resumes; on a CPU, of a core's own time
+    trees: int = 1  # in a step
     rank: int = 16
     alpha: int = 32
     learning_rate: float = 1e-3
@@ -40,42 +47,44 @@ class Recipe:
     clip: float = 1.0
     seed: int = 0
 
-    def rate(self, step: int) -> float:
-        """Learning rate at a step (0-based)."""
-        decay_from = int(self.steps * (1 - self.decay_fraction))
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        if step < decay_from:
-            return self.learning_rate
-        return self.learning_rate * max(0.02, (self.steps - step) / max(1, self.steps - decay_from))
+    def spent(self, step: int, seconds: float) -> float:
+        """The share of the budget that is used up, 0 to 1."""
+        return min(1.0, max(step / self.steps, seconds / (60 * self.minutes) if self.minutes else 0.0))
+
+    def rate(self, step: int, spent: float) -> float:
+        """Learning rate at a step (0-based), with that share of the budget used up."""
+        down = min(1.0, (1 - spent) / self.decay_fraction)
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup) * max(0.02, down)
 
 
 class Masters:
     """AdamW on float32 copies of bfloat16 parameters: small updates are not rounded away."""
 
     def __init__(self, named: list[tuple[str, torch.nn.Parameter]], recipe: Recipe):
-        self.live = [p for _, p in named]
+        self.live: list[torch.Tensor] = [p for _, p in named]
         self.masters = [p.detach().float().clone() for p in self.live]
         groups = [
             {"params": [m], "scale": recipe.up_factor if "lora_B" in n else 1.0}
             for (n, _), m in zip(named, self.masters, strict=True)
         ]
-        self.optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+        fused = self.live[0].is_cuda
+        self.optimiser = torch.optim.AdamW(
+            groups, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=fused
+        )
         self.clip = recipe.clip
 
-    def step(self, rate: float) -> float:
-        """One update; returns the gradient norm."""
+    def step(self, rate: float) -> torch.Tensor:
+        """One update; returns the gradient norm, which is not waited for."""
         for master, live in zip(self.masters, self.live, strict=True):
-            master.grad = live.grad.float() if live.grad is not None else torch.zeros_like(master)
+            master.grad = torch.zeros_like(master) if live.grad is None else live.grad.float()
             live.grad = None
         norm = torch.nn.utils.clip_grad_norm_(self.masters, self.clip)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["scale"]
         self.optimiser.step()
         with torch.no_grad():
-            for master, live in zip(self.masters, self.live, strict=True):
-                live.copy_(master)
-        return float(norm)
+            torch._foreach_copy_(self.live, self.masters)
+        return norm
 
 
 def build(base: Path, recipe: Recipe, device: str) -> Any:
@@ -97,49 +106,110 @@ def build(base: Path, recipe: Recipe, device: str) -> Any:
     return model
 
 
-def loss_of(model: Any, episode: Episode, device: str) -> tuple[torch.Tensor, int]:
-    """Mean cross-entropy over the plans' tokens, and how many there are."""
-    ids = torch.tensor(episode.ids, device=device)[None]
-    place = positions(episode.prefix, episode.branches).to(device)
+def loss_of(model: Any, made: list[Episode], device: str) -> torch.Tensor:
+    """Mean cross-entropy over the tokens of all plans. A CPU reads tree by tree, a GPU all at once."""
     decoder = model.base_model.model
-    with layout(episode.prefix, episode.branches):
+    if torch.device(device).type == "cpu":
+        return tree_loss(decoder, made)
+    return batch_loss(decoder, Batch.of(made).to(device))
+
+
+def tree_loss(decoder: Any, made: list[Episode]) -> torch.Tensor:
+    """Mean cross-entropy over trees that are read one by one."""
+    shares = [_alone(decoder, e) * len(e.targets) for e in made]
+    return torch.stack(shares).sum() / sum(len(e.targets) for e in made)
+
+
+def batch_loss(decoder: Any, batch: Batch) -> torch.Tensor:
+    """Mean cross-entropy over a batch of trees, by one masked attention."""
+    mask = tree_mask(batch.parts, decoder.dtype)
+    read = decoder.model(batch.ids, attention_mask=mask, position_ids=batch.places, use_cache=False)
+    hidden = read.last_hidden_state.flatten(0, 1).index_select(0, batch.targets - 1)
+    wanted = batch.ids.flatten().index_select(0, batch.targets)
+    return torch.nn.functional.cross_entropy(decoder.lm_head(hidden).float(), wanted)
+
+
+def _alone(decoder: Any, episode: Episode) -> torch.Tensor:
+    ids = torch.tensor(episode.ids)[None]
+    with layout(episode.prefix, episode.branches, decoder.dtype):
+        place = positions(episode.prefix, episode.branches)
         hidden = decoder.model(ids, position_ids=place, use_cache=False).last_hidden_state[0]
-    at = torch.tensor(episode.targets, device=device)
-    logits = decoder.lm_head(hidden[at - 1]).float()
-    return torch.nn.functional.cross_entropy(logits, ids[0, at]), len(episode.targets)
+    at = torch.tensor(episode.targets)
+    return torch.nn.functional.cross_entropy(decoder.lm_head(hidden[at - 1]).float(), ids[0, at])
 
 
-def train(base: Path, out: Path, recipe: Recipe, *, resume: bool = False, device: str = "cpu", say=print) -> Path:
+@dataclass
+class Progress:
+    """How far a run has come: steps, episodes read, seconds of the budget's clock."""
+
+    step: int = 0
+    episode: int = 0
+    seconds: float = 0.0
+
+
+def train(
+    base: Path, out: Path, recipe: Recipe, *, resume: bool = False, device: str = "cpu", workers: int = 0, say=print
+) -> Path:
     """Runs or goes on with a training; returns the folder of the exported adapter."""
+    started = clock(device)
     out.mkdir(parents=True, exist_ok=True)
     model = build(base, recipe, device)
     model.train()
     masters = Masters([(n, p) for n, p in model.named_parameters() if p.requires_grad], recipe)
-    step = _restore(out, masters) if resume else 0
-    source = EpisodeSource.from_base(base, seed=recipe.seed)
+    done = _restore(out, masters) if resume else Progress()
+    started -= done.seconds
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
-    started, smooth = time.time(), math.nan
-    while step < recipe.steps:
-        tensor, count = loss_of(model, source.episode(step), device)
-        tensor.backward()
-        loss = float(tensor.detach())
-        if not math.isfinite(loss):
-            raise RuntimeError(f"The loss of step {step} is {loss}; lower the learning rate.")
-        norm = masters.step(recipe.rate(step))
-        smooth = loss if math.isnan(smooth) else 0.95 * smooth + 0.05 * loss
-        line = {
-            "step": step, "loss": round(loss, 4), "smooth": round(smooth, 4), "tokens": count,
-            "norm": round(norm, 3), "rate": recipe.rate(step), "seconds": round(time.time() - started, 1),
-        }  # fmt: skip
-        with (out / "log.jsonl").open("a") as log:
-            log.write(json.dumps(line) + "\n")
-        step += 1
-        if step % 10 == 0:
-            say(f"step {step}/{recipe.steps}  loss {smooth:.3f}  {line['seconds']:.0f} s")
-        if step % 10 == 0 or step == recipe.steps:
-            _save(out, masters, step)
-            export(model, out / "adapter")
+    saved, journal = clock(device), Journal(out, recipe, say)
+    with episodes(base, recipe.seed, done.episode, workers) as ahead:
+        while (spent := recipe.spent(done.step, clock(device) - started)) < 1:
+            loss = loss_of(model, [next(ahead) for _ in range(recipe.trees)], device)
+            loss.backward()
+            rate = recipe.rate(done.step, spent)
+            norm = masters.step(rate)
+            done = Progress(done.step + 1, done.episode + recipe.trees, clock(device) - started)
+            journal.note(done, loss.detach(), norm, rate)
+            if clock(device) - saved > KEEP_EVERY:
+                _save(out, masters, done)
+                saved = clock(device)
+    journal.write(done)
+    _save(out, masters, done)
+    export(model, out / "adapter")
     return out / "adapter"
+
+
+class Journal:
+    """log.jsonl and what is said: every LOG_EVERY steps, since to read a loss is to wait for the GPU."""
+
+    def __init__(self, out: Path, recipe: Recipe, say: Any):
+        self.file = out / "log.jsonl"
+        self.recipe = recipe
+        self.say = say
+        self.losses: list[torch.Tensor] = []
+        self.latest: tuple[torch.Tensor, float] = (torch.zeros(()), 0.0)
+
+    def note(self, done: Progress, loss: torch.Tensor, norm: torch.Tensor, rate: float) -> None:
+        """A step that is done. RuntimeError once the loss is no number."""
+        self.losses.append(loss)
+        self.latest = norm, rate
+        if done.step % LOG_EVERY == 0:
+            self.write(done)
+
+    def write(self, done: Progress) -> None:
+        """What was noted since the last time, as one line."""
+        if not self.losses:
+            return
+        loss, (norm, rate) = float(torch.stack(self.losses).mean()), self.latest
+        self.losses.clear()
+        if not math.isfinite(loss):
+            raise RuntimeError(f"The loss before step {done.step} is {loss}; lower the learning rate.")
+        line = {
+            "step": done.step, "episodes": done.episode, "loss": round(loss, 4), "norm": round(float(norm), 3),
+            "rate": rate, "seconds": round(done.seconds, 1),
+        }  # fmt: skip
+        with self.file.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        spent = self.recipe.spent(done.step, done.seconds)
+        self.say(f"step {done.step}  {spent:.0%}  loss {loss:.3f}  {done.seconds:.0f} s")
 
 
 def export(model: Any, folder: Path) -> None:
@@ -157,20 +227,21 @@ def export(model: Any, folder: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(slim, indent=1, default=str) + "\n")
 
 
-def _save(out: Path, masters: Masters, step: int) -> None:
+def _save(out: Path, masters: Masters, done: Progress) -> None:
     part = out / "checkpoint.part"
-    torch.save({"step": step, "masters": masters.masters, "optimiser": masters.optimiser.state_dict()}, part)
+    state = {**asdict(done), "masters": masters.masters, "optimiser": masters.optimiser.state_dict()}
+    torch.save(state, part)
     part.replace(out / "checkpoint.pt")
 
 
-def _restore(out: Path, masters: Masters) -> int:
+def _restore(out: Path, masters: Masters) -> Progress:
     file = out / "checkpoint.pt"
     if not file.exists():
-        return 0
+        return Progress()
     state = torch.load(file, weights_only=True, map_location="cpu")
-    for master, live, saved in zip(masters.masters, masters.live, state["masters"], strict=True):
-        master.copy_(saved)
-        live.data.copy_(saved)
-    if len(state["optimiser"]["param_groups"]) == len(masters.optimiser.param_groups):
-        masters.optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
+    with torch.no_grad():
+        for master, live, saved in zip(masters.masters, masters.live, state["masters"], strict=True):
+            master.copy_(saved)
+            live.copy_(saved)
+    masters.optimiser.load_state_dict(state["optimiser"])
+    return Progress(state["step"], state["episode"], state["seconds"])

@@ -9,6 +9,12 @@ over it, and a training sample costs a tenth. Registered with transformers as at
 
 Every branch sees the prefix and its own past, nothing of other branches, at the positions it
 would have alone. `tests/test_planner_training.py` holds it equal to separate sequences.
+
+That is the way of a CPU, where work left out is time saved. A GPU waits for its launches instead: there
+several trees are one batch (`batch.py`), and one fused attention reads a mask made on the device:
+
+    mask = tree_mask(parts, torch.bfloat16)     # parts (B, T): 0 in the prefix, n in branch n, -1 behind
+    model.model(ids, attention_mask=mask, position_ids=...)
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 SPAN = 320  # branches are worked in groups of about this many tokens: one dense block each
 
@@ -71,10 +78,26 @@ def _block_mask(lengths: Sequence[int], dtype: torch.dtype) -> Tensor:
     return torch.zeros(allowed.shape, dtype=dtype).masked_fill(~allowed, float("-inf"))
 
 
+def tree_mask(parts: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, 1, T, T), to be added to scores: 0 where a token may look, -inf where not. No copy from the CPU, no wait.
+
+    `parts` (B, T) numbers the branch of each token: 0 is the prefix, -1 padding behind the last branch.
+    """
+    at = torch.arange(parts.shape[1], device=parts.device)
+    asking, asked = parts[:, :, None], parts[:, None, :]
+    allowed = (at[:, None] >= at[None, :]) & ((asked == 0) | (asked == asking))
+    return torch.zeros((), dtype=dtype, device=parts.device).where(allowed, float("-inf"))[:, None]
+
+
 def tree_attention(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: object
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface. query (1, heads, T, d), key and value (1, kv_heads, T, d)."""
+    """transformers' attention interface. query (B, heads, T, d), key and value (B, kv_heads, T, d).
+
+    With a mask, one dense attention over the batch; inside of `layout(...)`, group by group over one tree.
+    """
+    if attention_mask is not None:
+        return _dense(query, key, value, attention_mask), None
     if _current is None:
         raise RuntimeError("tree attention was called outside of `layout(...)`")
     _, heads, length, d = query.shape
@@ -91,6 +114,15 @@ def tree_attention(
         )
     out = torch.cat(outs, 2).reshape(heads, length, d)
     return out.transpose(0, 1)[None], None
+
+
+def _dense(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, heads, d). Heads of keys are repeated: with a mask, the fused kernels do not share them."""
+    times = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(times, 1) for x in (key, value))
+    with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH], set_priority=True):
+        out = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return out.transpose(1, 2)
 
 
 def _attend(q: Tensor, keys: list[Tensor], values: list[Tensor], mask: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,10 @@ class Words:
         return re.sub(r" ([,.:!?])", r"\1", said).replace(" - ", "-")
 
 
-def split(text: str) -> list[str]:
+@lru_cache(maxsize=100_000)  # training says the same captions again and again
+def split(text: str) -> tuple[str, ...]:
     """Words and marks of a text, in lower case."""
-    return re.findall(r"[^\W_]+(?:['’][^\W_]+)?|[^\w\s]", text.lower())
+    return tuple(re.findall(r"[^\W_]+(?:['’][^\W_]+)?|[^\w\s]", text.lower()))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ anyloom train mmllm-check --manifest MEDIA/manifest.jsonl --model OUT/model
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,17 @@ def mmllm_data(
 @click.option("--text-side", is_flag=True, help="Train with the pocket generators' text encoders alone (no denoising).")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True,
               help="auto: bfloat16 on a GPU, and on a CPU that multiplies it quickly.")  # fmt: skip
+@click.option("--pictures", type=click.Path(path_type=Path, exists=True),
+              help="The folder of `train data`: input projectors then see each picture drawn anew.")  # fmt: skip
+@click.option("--sounds", type=click.Path(path_type=Path, exists=True), help="The same of `train sound-data`.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that play sounds.")
 @click.option("--resume", is_flag=True, help="Go on from what --out holds.")
 @models
 @shared
 def mmllm(
     recipe: str, stage: str, dialogues: Path, out: Path, minutes: float | None, steps: int | None, batch: int | None,
-    rate: float, seed: int, base: Path | None, denoise: bool, text_side: bool, precision: str, resume: bool,
-    models: Path | None, **flags: Any,
+    rate: float, seed: int, base: Path | None, denoise: bool, text_side: bool, precision: str, pictures: Path | None,
+    sounds: Path | None, workers: int, resume: bool, models: Path | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Train the end-to-end model: alignment in, alignment out, instructions with LoRA, preference."""
     _needs("accelerate", "peft")
@@ -108,7 +113,12 @@ def mmllm(
         denoise=denoise and not text_side,
     )  # fmt: skip
     stages = all_stages() if stage == "all" else (stage,)
-    folder = run(model, _data(dialogues), out, stages, options, say=click.echo)
+    data = _data(dialogues)
+    if pictures is not None or sounds is not None:
+        from ...training.mmllm.fresh import Fresh
+
+        data = replace(data, fresh=Fresh.open(pictures, sounds, device, workers=workers, seed=seed))
+    folder = run(model, data, out, stages, options, say=click.echo)
     click.echo(f"The checkpoint is in {folder}; measure it with `anyloom train mmllm-check --model {folder}`.")
 
 
@@ -203,8 +213,6 @@ def _model(
     seed: int,
 ) -> Any:
     """The model to train, what is new in it drawn from the seed; the backbone in bfloat16 where that is fast."""
-    from dataclasses import replace
-
     import torch
 
     from ...mmllm.contracts import Setting

@@ -105,7 +105,7 @@ class SenseEncoder(nn.Module):
         grid = (sizes.height // 16) * (sizes.breadth // 16)
         self.trunk = Trunk(sizes)
         self.place = nn.Parameter(torch.randn(grid, sizes.width) * 0.02)
-        self.time = nn.Parameter(torch.randn(sizes.frames, 1, sizes.width) * 0.02)
+        self.time = nn.Parameter(torch.randn(sizes.frames, 1, sizes.width) * (0.3 if sizes.frames > 1 else 0.02))
         self.queries = nn.Parameter(torch.randn(sizes.tokens, sizes.width) * 0.02)
         self.blocks = nn.ModuleList([Block(sizes.width, sizes.heads) for _ in range(sizes.layers)])
         self.norm = nn.LayerNorm(sizes.width)

@@ -34,15 +34,17 @@ class MediaBank:
     """Features, latents, conditions and words of the training data, computed when first wanted."""
 
     def __init__(
-        self, model: MultimodalLM, items: Iterable[Item], device: str | torch.device, folder: Path | None = None
-    ):
+        self, model: MultimodalLM, items: Iterable[Item], device: str | torch.device, folder: Path | None = None,
+        texts: Iterable[str] = (),
+    ):  # fmt: skip
         self.model, self.device, self.folder = model, device, folder
         self.layout = model.layout()
         items = list(items)
         self.files = {i.id: i.file for i in items if i.file is not None}
         self._kept: dict[tuple[str, str], dict[str, Tensor]] = {}
         self._laid: dict[tuple[tuple[Turn, ...], bool], Laid] = {}
-        self._spelled, self.table = self._words([i for i in items if i.file is not None])
+        self._row_of, self.table = self._words([*(i.caption for i in items if i.file is not None), *texts])
+        self._spelled = {i.id: self._spell(i.modality, i.caption) for i in items if i.file is not None}
         self._said, self.spoken = self._captions({c for i in items for c in i.captions})
 
     def features(self, modality: str, keys: Sequence[str]) -> Tensor:
@@ -63,6 +65,13 @@ class MediaBank:
     def spelled(self, keys: Sequence[str]) -> Tensor:
         """(n, tokens): the words of files' captions, as rows of `table`; a line's end behind the last."""
         return torch.stack([self._spelled[k] for k in keys]).to(self.device)
+
+    def spell(self, modality: str, captions: Sequence[str]) -> Tensor:
+        """(n, tokens): the same of any captions; words that the table has not are as an end."""
+        for caption in captions:
+            if (key := f"{modality}/{caption}") not in self._spelled:
+                self._spelled[key] = self._spell(modality, caption)
+        return torch.stack([self._spelled[f"{modality}/{c}"] for c in captions]).to(self.device)
 
     def echoed(self, modality: str, captions: Sequence[str]) -> Tensor:
         """(n, signals): the words of captions, as rows of `spoken`; IGNORED behind the last and where unknown."""
@@ -122,20 +131,20 @@ class MediaBank:
         made: Tensor = network(torch.stack(items).to(self.device))
         return made
 
-    def _words(self, items: Sequence[Item]) -> tuple[dict[str, Tensor], Tensor]:
-        """Captions of files as rows of a table of the backbone's own vectors, and that table."""
-        words = self.layout.words
-        filler = words.plain("\n")[0]
-        ids = {}
-        for item in items:
-            count = self.layout.tokens.get(item.modality)
-            if count:
-                ids[item.id] = (words.plain(f" {bare_thing(item.caption)}") + [filler] * count)[:count]
-        known = sorted({filler, *(i for row in ids.values() for i in row)})
-        row_of = {i: n for n, i in enumerate(known)}
+    def _words(self, captions: Iterable[str]) -> tuple[dict[int, int], Tensor]:
+        """The row of each id that captions are made of, and a table of the backbone's own vectors of them."""
+        plain = self.layout.words.plain
+        known = sorted({plain("\n")[0], *(i for c in set(captions) for i in plain(f" {bare_thing(c)}"))})
         with torch.no_grad():
             table = self.model.backbone.embed(torch.tensor(known, device=self.device)).float().detach()
-        return {k: torch.tensor([row_of[i] for i in row]) for k, row in ids.items()}, table
+        return {i: n for n, i in enumerate(known)}, table
+
+    def _spell(self, modality: str, caption: str) -> Tensor:
+        """(tokens,) rows of the table, an end behind the last word."""
+        plain, count = self.layout.words.plain, self.layout.tokens.get(modality, 0)
+        filler = plain("\n")[0]
+        ids = (plain(f" {bare_thing(caption)}") + [filler] * count)[:count]
+        return torch.tensor([self._row_of.get(i, self._row_of[filler]) for i in ids])
 
     def _captions(self, captions: Iterable[str]) -> tuple[dict[str, list[int]], Tensor]:
         """Captions as rows of a table of the backbone's vectors, by which it foretells words, and that table."""

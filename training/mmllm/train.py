@@ -27,6 +27,7 @@ from ...mmllm import checkpoint
 from ...mmllm.backbones.quick import quicken
 from ...mmllm.model import MultimodalLM
 from .batches import MediaBank, content_batch, length_of, make_batch
+from .fresh import Fresh
 from .instructions import Talk
 from .items import Item
 from .preference import Pair, dpo
@@ -43,6 +44,7 @@ class Data:
     items: Sequence[Item]
     talks: Sequence[Talk]
     pairs: Sequence[Pair] = ()
+    fresh: Fresh | None = None  # what content is spelled from; the files of the items otherwise
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def run(model: MultimodalLM, data: Data, out: Path, stages: Sequence[str], optio
     )  # fmt: skip
     if not accelerator.is_main_process:
         say = _silent
-    bank = MediaBank(model, data.items, device, out / "bank")
+    texts = data.fresh.texts() if data.fresh is not None else ()
+    bank = MediaBank(model, data.items, device, out / "bank", texts)
     _quick(model, options.bf16)
     for name in stages:
         how = _adapted(stage(name), options)
@@ -237,7 +240,12 @@ class Training:
     def _content(self, turn: int = 0) -> dict[str, Tensor]:
         """Input projectors against the words of captions; the backbone rests. `turn`: of several in one step."""
         wide = self.how.batch * self.how.wider
-        chance = torch.Generator().manual_seed(self._seed() * 64 + turn if turn else self._seed())
+        seed = self._seed() * 64 + turn if turn else self._seed()
+        if self.data.fresh is not None:
+            batch = self.data.fresh.batch(self.bank, wide, seed)
+            with self.accelerator.autocast():
+                return self.model.spelling(batch)
+        chance = torch.Generator().manual_seed(seed)
         keys: dict[str, Sequence[str]] = {}
         for modality in self.model.projectors:
             known = self.bank.keys(modality)

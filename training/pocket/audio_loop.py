@@ -46,6 +46,7 @@ class Budget:
     seed: int = 0
     resume: bool = False
     average: float = 0.999
+    decay: float = 0.02  # of matrices and kernels
     check_every: int = 0  # steps between evaluations; 0: at the end alone
     keep_every: float = 60.0  # seconds between checkpoints
 
@@ -109,11 +110,13 @@ class Average:
                 p.copy_(v)
 
 
-def optimizer(module: nn.Module, rate: float, betas: tuple[float, float] = (0.9, 0.98)) -> torch.optim.AdamW:
+def optimizer(
+    module: nn.Module, rate: float, betas: tuple[float, float] = (0.9, 0.98), decay: float = 0.02
+) -> torch.optim.AdamW:
     """AdamW; matrices and kernels decay, the rest does not."""
     own = [p for p in module.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in own if p.ndim >= 2], "weight_decay": 0.02},
+        {"params": [p for p in own if p.ndim >= 2], "weight_decay": decay},
         {"params": [p for p in own if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, betas=betas)
@@ -125,7 +128,7 @@ def fit(
     """Trains `module` in place and returns what `evaluate` says in the end."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(budget.seed)
-    average, moving = Average(module, budget.average), optimizer(module, budget.rate)
+    average, moving = Average(module, budget.average), optimizer(module, budget.rate, decay=budget.decay)
     step, before = _resumed(out, module, average, moving) if budget.resume else (0, 0.0)
     log = (out / "log.jsonl").open("a" if step else "w", encoding="utf-8")
     started, kept = clock(budget.device), time.monotonic()

@@ -6,6 +6,11 @@ painted = painted_in(pictures, "blue")       # the main colour's pixels turned b
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
 import numpy as np
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
@@ -20,6 +25,7 @@ _EDGES = (
     (344, "pink"),
     (361, "red"),
 )
+FEW = 256  # pictures for which no processes are started
 ENOUGH = 0.62  # share of the opaque pixels that have to agree
 
 
@@ -58,6 +64,15 @@ def names(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndar
 
 def main_colour(pictures: np.ndarray) -> np.ndarray:
     """The colour that most of each picture's opaque pixels have; -1 where none is that common."""
+    if len(pictures) < FEW:
+        return _main_colours(pictures)
+    size = -(-len(pictures) // (4 * _processes()))
+    parts = [np.asarray(pictures[at : at + size]) for at in range(0, len(pictures), size)]
+    with _pool() as pool:
+        return np.concatenate(list(pool.map(_main_colours, parts)))
+
+
+def _main_colours(pictures: np.ndarray) -> np.ndarray:
     found = []
     for picture in pictures:
         opaque = picture[..., 3] > 128
@@ -87,3 +102,24 @@ def painted_in(picture: np.ndarray, colour: str) -> np.ndarray:
     out = picture.copy()
     out[..., :3] = np.where(near[..., None], np.rint(np.clip(turned, 0, 1) * 255), picture[..., :3]).astype(np.uint8)
     return out
+
+
+def all_painted(wanted: Sequence[tuple[np.ndarray, str]]) -> np.ndarray:
+    """uint8 (n, 64, 64, 4): each picture in its colour, on all processors."""
+    if not wanted:
+        return np.zeros((0, 64, 64, 4), np.uint8)
+    pictures, colours = zip(*wanted, strict=True)
+    if len(wanted) < FEW:
+        return np.stack([painted_in(p, c) for p, c in wanted])
+    with _pool() as pool:
+        size = -(-len(wanted) // (4 * _processes()))
+        return np.stack(list(pool.map(painted_in, pictures, colours, chunksize=size)))
+
+
+def _processes() -> int:
+    return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _pool() -> ProcessPoolExecutor:
+    """Fresh processes: a forked one would hold the trainer's GPU."""
+    return ProcessPoolExecutor(_processes(), mp_context=get_context("spawn"))

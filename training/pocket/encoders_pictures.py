@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .data import HELDOUT_STYLE, SIDE, TRAIN, Item, Manifest
-from .encoders_colours import COLOURS, HUES, can_be_painted, main_colour, painted_in
+from .encoders_colours import COLOURS, HUES, all_painted, can_be_painted, main_colour
 from .encoders_data import Batch, between, draws
 from .splits import held_colour, held_motion, held_pair
 
@@ -99,15 +99,15 @@ class Stock:
         ]
         trained: list[tuple[Item, str, int]] = []
         tested: list[tuple[Item, str, int]] = []
-        made: list[np.ndarray] = []
+        wanted: list[tuple[np.ndarray, str]] = []
         colours = list(HUES)
-        while able and len(made) < count:
+        while able and len(wanted) < count:
             item, colour = able[int(rng.integers(len(able)))], colours[int(rng.integers(len(colours)))]
             if COLOURS[int(self.colour[item.row])] == colour:
                 continue
-            (tested if held_colour(colour, item.name) else trained).append((item, colour, len(pictures) + len(made)))
-            made.append(painted_in(pictures[item.row], colour))
-        return trained, np.stack(made) if made else np.zeros((0, SIDE, SIDE, 4), np.uint8), tested
+            (tested if held_colour(colour, item.name) else trained).append((item, colour, len(pictures) + len(wanted)))
+            wanted.append((pictures[item.row], colour))
+        return trained, all_painted(wanted), tested
 
     def some(self, rng: np.random.Generator) -> Item:
         """An item, by its weight."""
@@ -185,13 +185,17 @@ def plural(name: str) -> str:
     return name + "s"
 
 
-def placed(stock: Tensor, rows: Tensor, x: Tensor, y: Tensor, size: Tensor, angle: Tensor) -> Tensor:
-    """Pictures (m, 4, 64, 64) moved, scaled and turned, outside transparent."""
+def placed(
+    stock: Tensor, rows: Tensor, x: Tensor, y: Tensor, size: Tensor, angle: Tensor, bent: Tensor | None = None
+) -> Tensor:
+    """Pictures (m, 4, 64, 64) moved, scaled and turned, outside transparent; `bent` (m, 64, 64, 2) moves each place."""
     cos, sin = angle.cos() / size, angle.sin() / size
     theta = torch.stack(
         [torch.stack([cos, sin, -(cos * x + sin * y)], 1), torch.stack([-sin, cos, sin * x - cos * y], 1)], 1
     )
     grid = F.affine_grid(theta, [len(rows), 4, SIDE, SIDE], align_corners=False)
+    if bent is not None:
+        grid = grid + bent
     return F.grid_sample(stock[rows].float(), grid, align_corners=False)
 
 
@@ -235,6 +239,58 @@ def spoiled(pictures: Tensor, rng: torch.Generator, other: bool, frames: int = 1
         & (between(n, 0, 1, rng) < 0.3)[:, None, None]
     )
     return torch.where(covered[:, None], torch.full((), 0.5, device=device), made)
+
+
+def field(m: int, cells: int, rng: torch.Generator, many: int = 1) -> Tensor:
+    """(m, many, 64, 64): noise that changes slowly, of deviation about 1 at its cells."""
+    coarse = torch.randn(m, many, cells, cells, generator=rng, device=rng.device)
+    return F.interpolate(coarse, size=(SIDE, SIDE), mode="bicubic", align_corners=True)
+
+
+def redrawn(m: int, rng: torch.Generator) -> Tensor:
+    """(m, 64, 64, 2): what another hand would do to a picture: stretched, and its lines a little elsewhere.
+
+    A thing in a style in which it was never shown differs from the ones shown in shape more than in place.
+    """
+    line = torch.linspace(-1, 1, SIDE, device=rng.device)
+    x, y = line.expand(SIDE, SIDE), line[:, None].expand(SIDE, SIDE)
+    stretch = between(m, -0.14, 0.14, rng)[:, None, None]
+    shear = between(m, -0.12, 0.12, rng)[:, None, None]
+    moved = torch.stack([stretch * x + shear * y, -stretch * y], -1)
+    far = between(m, 0, 0.05, rng)[:, None, None, None] * (between(m, 0, 1, rng) < 0.8)[:, None, None, None]
+    return moved + far * field(m, 5, rng, 2).permute(0, 2, 3, 1)
+
+
+def restyled(layers: Tensor, rng: torch.Generator) -> Tensor:
+    """Premultiplied layers (m, 4, h, w) with other shading, tints and outlines, each in some of them."""
+    m = len(layers)
+    colour, there = layers[:, :3], layers[:, 3:]
+
+    def some(chance: float) -> Tensor:
+        return (between(m, 0, 1, rng) < chance).float()[:, None, None, None]
+
+    shade = 1 + 0.14 * some(0.5) * field(m, 4, rng)
+    tint = 1 + 0.1 * torch.randn(m, 3, 1, 1, generator=rng, device=rng.device).clamp(-2, 2) * some(0.6)
+    colour = (colour * shade * tint).minimum(there).clamp(min=0)
+    grey = colour.mean(1, keepdim=True)
+    colour = torch.lerp(grey, colour, 1 + between(m, -0.35, 0.35, rng)[:, None, None, None] * some(0.6))
+    inner = -F.max_pool2d(-there, 3, 1, 1)
+    outline = (there - inner).clamp(min=0) * some(0.2)
+    return torch.cat([(colour * (1 - outline)).minimum(there).clamp(min=0), there], 1)
+
+
+def hidden_in_part(pictures: Tensor, rng: torch.Generator) -> Tensor:
+    """A square of some pictures (n, 3, 64, 64) covered, others softened."""
+    n, device = len(pictures), pictures.device
+    soft = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    soften = between(n, 0, 1, rng) * (between(n, 0, 1, rng) < 0.3)
+    made = torch.lerp(pictures, soft, soften[:, None, None, None])
+    x, y, half = draws(n, SIDE, rng)[:, None], draws(n, SIDE, rng)[:, None], between(n, 4, 11, rng)[:, None]
+    place = torch.arange(SIDE, device=device)[None]
+    chosen = (between(n, 0, 1, rng) < 0.35)[:, None, None]
+    covered = ((place - y).abs() < half)[:, :, None] & ((place - x).abs() < half)[:, None] & chosen
+    fill = torch.rand(n, 3, 1, 1, generator=rng, device=device)
+    return torch.where(covered[:, None], fill, made)
 
 
 def laid_over(layers: Tensor, owners: Tensor, ground: Tensor) -> Tensor:
@@ -296,10 +352,17 @@ class PicturePool:
         if rng is not None:
             m, alone = len(rows), (size > 0.9).float()
             angle = between(m, -0.2, 0.2, rng)
-            size = size * between(m, 0.8, 1.08, rng)
+            size = size * between(m, 0.8 if self.other else 0.72, 1.08, rng)
             x, y = x + 0.15 * alone * between(m, -1, 1, rng), y + 0.15 * alone * between(m, -1, 1, rng)
             ground = background(len(some), rng, self.other)
-        made = laid_over(placed(self.stock.pictures, rows, x, y, size, angle), owners, ground)
+        varied = rng if rng is not None and not self.other else None
+        bent = redrawn(len(rows), varied) if varied is not None else None
+        layers = placed(self.stock.pictures, rows, x, y, size, angle, bent)
+        if varied is not None:
+            layers = restyled(layers, varied)
+        made = laid_over(layers, owners, ground)
+        if varied is not None:
+            made = hidden_in_part(made, varied)
         if rng is not None:
             made = spoiled(made, rng, self.other)
         return self.told(some, made[:, None] * 2 - 1, rng)

@@ -2,14 +2,18 @@
 
 import json
 import random
+import re
+from pathlib import Path
 
 import pytest
 
 from anyloom.controller import language
 from anyloom.controller.plan import check
 from anyloom.core.errors import PlanError
-from anyloom.training.planner.phrases import Phrases
-from anyloom.training.planner.requests import RequestWriter
+from anyloom.tools.builtin import TOOLS
+from anyloom.training.planner.idioms import fitting, load
+from anyloom.training.planner.phrases import NEEDED, OPTIONAL, SLOT, Phrases
+from anyloom.training.planner.requests import RequestWriter, Toolbox
 from anyloom.training.planner.toolboxes import HELD_OUT, POCKET, ToolboxSampler, _key
 
 
@@ -63,6 +67,74 @@ def test_same_seed_same_data(phrases):
         return [RequestWriter(phrases, rng).sample(box) for _ in range(5)]
 
     assert draw() == draw()
+
+
+def _same(text):
+    """A request as it is compared: no case, no punctuation."""
+    return " ".join(re.findall(r"\w+", text.lower().replace("'", "")))
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """Requests of the test sets, and what they hold word for word (four words and more)."""
+    requests, contents = {}, {}
+    for file in sorted((Path(__file__).parent / "data" / "planner").glob("*.jsonl")):
+        for item in map(json.loads, file.read_text().splitlines()):
+            files = item.get("attach", ())
+            requests[_same(item["request"])] = item["id"]
+            said = [v for t in item.get("plan", ()) for v in t["args"].values() if v not in files]
+            contents |= {_same(v): item["id"] for v in said if len(v.split()) > 3}
+    assert len(requests) > 250
+    return requests, contents
+
+
+def test_no_phrase_of_the_training_is_a_test_request(phrases, asked):
+    requests, contents = asked
+    found = [(bank, e) for bank, entries in phrases.banks.items() for e in entries]
+    for key, c in phrases.capabilities.items():
+        found += [(key, p) for field in (*NEEDED, *OPTIONAL) if field != "descriptions" for p in getattr(c, field)]
+    same = [(where, text) for where, text in found if _same(SLOT.sub("", text)) in requests | contents]
+    assert not same
+
+
+def test_no_sampled_request_is_a_test_request(phrases, asked):
+    requests, _ = asked
+    rng = random.Random(77)
+    sampler = ToolboxSampler(phrases, rng)
+    for _ in range(250):
+        box = sampler.sample()
+        writer = RequestWriter(phrases, rng)
+        for item in (writer.sample(box) for _ in range(12)):
+            assert _same(item.request) not in requests, item.request
+
+
+def test_every_wording_of_an_idiom_has_its_plan_over_the_pocket_tools(phrases):
+    rng = random.Random(2)
+    pairs = {name: (phrases.capabilities[key],) for name, key in POCKET.items()}
+    pairs["text-to-audio"] += (phrases.capabilities["compose_music"],)
+    box = Toolbox(TOOLS, pairs)
+    able = fitting(load(), pairs)
+    assert len(able) > 60
+    writer = RequestWriter(phrases, rng)
+    seen = set()
+    for _ in range(600):
+        item = writer.idiom(box)
+        assert item is not None
+        assert not set("{[<|") & set(item.request)
+        check(item.plan, TOOLS, item.files)
+        seen.add(tuple(t.task for t in item.plan.tasks))
+    for plan in (("image-to-text", "text-to-speech"), ("image-to-text", "text-to-image")):
+        assert plan in seen
+
+
+def test_an_idiom_leaves_a_list_alone_that_has_a_straighter_way(phrases):
+    def fits(*keys):
+        plans = fitting(load(), {k: (phrases.capabilities[k],) for k in keys})
+        return ("caption_image", "make_video") in [tuple(s.capability for s in i.steps) for i in plans]
+
+    assert fits("caption_image", "make_video")
+    assert not fits("caption_image", "make_video", "animate_image")
+    assert not fits("caption_image")
 
 
 TREES = ((40, [200, 150, 30, 7]), (75, [20, 60, 310]))

@@ -16,8 +16,16 @@ from typing import Any
 from ...controller.language import speakable
 from ...controller.plan import MISSING, Plan, Task, reference
 from ...tools.contracts import Tool
+from .idioms import Idiom, fitting, load
 from .phrases import FILE_BANKS, Capability, Phrases
 from .words import GENERIC, Node, Words
+
+IDIOMS = 0.3  # share of requests that are idioms, over lists that have any
+# What people put behind something else, and how often it is looked for first when a graph grows.
+FINISHERS = frozenset(
+    ["speak_text", "translate", "summarise", "draw_image", "caption_image", "make_video", "sound_effect"]
+)
+FINISHING = 0.3
 
 
 @dataclass(frozen=True)
@@ -52,13 +60,60 @@ class RequestWriter:
             return self._chat(box)
         if roll < 0.09 and (item := self._impossible(box)):
             return item
+        if self.rng.random() < IDIOMS and (item := self.idiom(box)):
+            return item
         for _ in range(50):
             missing = self.rng.random() < 0.03
             nodes, files = self._graph(box, missing)
-            item = self._word(nodes, files, missing)
+            item = self._word(nodes, files)
             if item is not None:
                 return item
         return self._chat(box)
+
+    # -- idioms ---------------------------------------------------------------------------------
+
+    def idiom(self, box: Toolbox) -> Item | None:
+        """A whole request out of idioms/*.yaml; None when the list has no tools for any."""
+        able = fitting(load(), box.capabilities)
+        if not able:
+            return None
+        (idiom,) = self.rng.choices(able, [i.weight for i in able])
+        files = self._letters(idiom)
+        letters = dict(zip("ABCD", files, strict=False))
+        nodes, places = [], []
+        for n, step in enumerate(idiom.steps):
+            tool, capability = self._tool(box, step.capability)
+            node = Node(tool, capability)
+            for slot, value in enumerate(step.values):
+                if value.startswith("*"):
+                    places.append((int(value[1:]) - 1, (n, slot)))
+                    node.values.append(("said", ("", "")))
+                elif value.isdigit():
+                    node.values.append(("ref", int(value)))
+                else:
+                    node.values.append(("file", letters[value]))
+            nodes.append(node)
+        phrase, order = idiom.phrase(self.rng)
+        request, said = Words(self.phrases, self.rng, nodes, files).idiom(phrase, order, places)
+        return self._item(nodes, files, request, said)
+
+    def _letters(self, idiom: Idiom) -> dict[str, str]:
+        """Files for A, B, ... in that order; at times one more that nobody asked about."""
+        kinds = {}
+        for step in idiom.steps:
+            inputs = self.phrases.capabilities[step.capability].inputs
+            kinds.update({v: k for v, k in zip(step.values, inputs, strict=True) if v.isalpha()})
+        files: dict[str, str] = {}
+        for letter in sorted(kinds):
+            self._file(kinds[letter], files)
+        others = [k for k in FILE_BANKS if k not in kinds.values()]
+        if self.rng.random() < 0.06:
+            self._file(self.rng.choice(others), files)
+        return files
+
+    def _tool(self, box: Toolbox, key: str) -> tuple[Tool, Capability]:
+        ways = [(t, c) for t in box.tools for c in box.capabilities[t.name] if c.key == key]
+        return self.rng.choice(ways)
 
     # -- graphs ---------------------------------------------------------------------------------
 
@@ -137,6 +192,8 @@ class RequestWriter:
         used = {n.tool.name for n in nodes}
         fresh = [t for t in box.tools if t.name not in used]
         rng.shuffle(fresh)
+        if rng.random() < FINISHING:
+            fresh.sort(key=lambda t: not any(c.key in FINISHERS for c in box.capabilities[t.name]))
         if way == "apart":
             if not fresh:
                 return False
@@ -236,14 +293,18 @@ class RequestWriter:
         nodes: list[Node] = []
         files: dict[str, str] = {}
         self._place(Toolbox((tool,), {"x": (c,)}), tool, nodes, files, {})
-        item = self._word(nodes, files, False)
+        item = self._word(nodes, files)
         return Item(item.request, item.files, Plan(), unable=True) if item else None
 
     # -- words ----------------------------------------------------------------------------------
 
-    def _word(self, nodes: list[Node], files: Mapping[str, str], missing: bool) -> Item | None:
-        words = Words(self.phrases, self.rng, nodes, files)
-        request, said = words.request()
+    def _word(self, nodes: list[Node], files: Mapping[str, str]) -> Item | None:
+        request, said = Words(self.phrases, self.rng, nodes, files).request()
+        return self._item(nodes, files, request, said)
+
+    def _item(
+        self, nodes: list[Node], files: Mapping[str, str], request: str, said: Mapping[tuple[int, int], str]
+    ) -> Item | None:
         tasks = []
         for n, node in enumerate(nodes):
             args = {}

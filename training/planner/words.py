@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...tools.contracts import Tool
+from .idioms import LETTER, MARKED
 from .phrases import SLOT, Capability, Phrases
 
 QUOTED_BANKS = {"sentence", "passage", "writing_prompt", "link_text", "code"}
@@ -79,7 +80,6 @@ PLURALS = {
     "text": "texts|files|text files",
 }
 PAIRS = (
-    "do {} say the same thing?",
     "do {} say the same?",
     "do {} mean the same thing? give me a score",
     "are {} saying the same thing",
@@ -135,8 +135,33 @@ class Words:
 
     def request(self) -> tuple[str, dict[tuple[int, int], str]]:
         """The request, and what of it is quoted."""
+        return self._styled(self._both() if self._is_twin() else self._pair() if self._is_pair() else self._sentences())
+
+    def idiom(
+        self, phrase: str, order: bool, places: Sequence[tuple[int, tuple[int, int]]]
+    ) -> tuple[str, dict[tuple[int, int], str]]:
+        """The same from a phrase of idioms.py. `places`: which node's argument the n-th [[ ]] is (or are)."""
+        marks: list[int] = []
+
+        def mark(match: re.Match[str]) -> str:
+            inside = match.group(1)
+            mark = self.rng.choice(("", "", "", "", "", "'", '"')) if inside.startswith("{~") else ""
+            mark = "" if {"'", '"'} & {phrase[match.start() - 1 : match.start()]} else mark
+            marks.append(len(self.held))
+            return mark + self._hold(self._fill(inside, {})) + mark
+
+        text = self._fill(MARKED.sub(mark, phrase), {})
+        names = dict(zip("ABCD", self.files, strict=False))
+        text = LETTER.sub(lambda m: self._file(names[m.group(1)], m.group(2) or ""), text)
+        self.said_at |= {place: marks[n] for n, place in places}
+        text = self._open(text, order)
+        if self.rng.random() < 0.08 and not text.endswith(("?", "!", "\x02")) and "please" not in text:
+            text = text.rstrip(".") + _pick(self.rng, CLOSERS)
+        return self._styled(text)
+
+    def _styled(self, text: str) -> tuple[str, dict[tuple[int, int], str]]:
+        """With typos, in lower case or with a full stop at the end, and the held pieces put in."""
         rng = self.rng
-        text = self._both() if self._is_twin() else self._pair() if self._is_pair() else self._sentences()
         if rng.random() < 0.07:
             text = self._typo(text)
         lower = rng.random() < 0.16

@@ -16,20 +16,21 @@ from collections.abc import Callable
 from typing import Any
 
 START = 180.0  # seconds for a machine to be there
-ENVIRONMENT = {  # for the parts of a machine: how long they may take to report to each other, and no fork handlers
+ENVIRONMENT = {  # for this process and the parts of a machine
     "RAY_agent_register_timeout_ms": f"{START * 1000:.0f}",
     "RAY_worker_register_timeout_seconds": f"{START:.0f}",
     "GRPC_ENABLE_FORK_SUPPORT": "0",
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # our hosts do not leave when a machine does: Ray waited 30 s
 }
 
 
 def patient(seconds: float = START) -> None:
     """Lets what starts a machine in this process wait so long for it."""
+    for name, value in ENVIRONMENT.items():  # before Ray is imported, which reads some of it then
+        os.environ.setdefault(name, value)
     from ray._private import services
 
     services.get_node = waiting(services.get_node, seconds)
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
 
 
 def waiting(ask: Callable[..., Any], seconds: float, pause: float = 0.2) -> Callable[..., Any]:
@@ -52,9 +53,9 @@ def main() -> None:
     """`ray start` with this process's arguments."""
     import sys
 
+    patient()
     from ray.scripts.scripts import cli
 
-    patient()
     cli(["start", *sys.argv[1:]])
 
 

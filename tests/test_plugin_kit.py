@@ -123,10 +123,10 @@ def run(*command, **more):
     return subprocess.run(command, capture_output=True, text=True, timeout=240, **more)
 
 
-def install(folder, target):
+def install(folders, target):
     """Through pip, without the network; into a folder that goes before everything else on the path."""
     flags = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "-q"]
-    done = run(sys.executable, "-m", "pip", "install", *flags, "--target", str(target), str(folder))
+    done = run(sys.executable, "-m", "pip", "install", *flags, "--target", str(target), *map(str, folders))
     assert done.returncode == 0, done.stderr
 
 
@@ -139,8 +139,7 @@ def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plugins")
     shout = write_plugin("shout", folder)
     voice = write_plugin("my-voice", folder, "text-to-speech")
-    for source in (shout, voice, EXAMPLES / "anyloom-qr", EXAMPLES / "anyloom-mood"):
-        install(source, folder / "site")
+    install((shout, voice, EXAMPLES / "anyloom-qr", EXAMPLES / "anyloom-mood"), folder / "site")
     env = {**os.environ, "PYTHONPATH": str(folder / "site")}
     env |= {"ANYLOOM_DATA_DIR": str(folder / "data"), "ANYLOOM_CACHE_DIR": str(folder / "cache")}
     env |= {"ANYLOOM_OFFLINE": "1"}

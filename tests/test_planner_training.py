@@ -280,6 +280,19 @@ def test_a_resumed_run_goes_on_as_it_would_have(base, tmp_path):
     assert (adapter / "adapter_model.safetensors").exists()
 
 
+def test_positions_are_trained_as_exactly_as_they_are_decoded(base):
+    pytest.importorskip("peft")
+    import torch
+
+    from anyloom.training.planner.train import Recipe, build
+
+    model = build(base, Recipe(first_layer=0, rank=2), "cpu")
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    frequencies = model.base_model.model.model.rotary_emb.inv_freq
+    assert torch.equal(frequencies, _tiny("eager").model.rotary_emb.inv_freq)
+    assert frequencies.dtype == torch.float32
+
+
 def test_the_rate_follows_whichever_of_steps_and_minutes_is_further():
     pytest.importorskip("torch")
     from anyloom.training.planner.train import Recipe

@@ -99,7 +99,11 @@ def build(base: Path, recipe: Recipe, device: str) -> Any:
     config = LoraConfig(
         r=recipe.rank, lora_alpha=recipe.alpha, target_modules=list(TARGETS), layers_to_transform=layers
     )
-    model = get_peft_model(model, config, autocast_adapter_dtype=False).to(device, torch.bfloat16)
+    model = get_peft_model(model, config, autocast_adapter_dtype=False).to(device)
+    for (
+        parameter
+    ) in model.parameters():  # not the buffers: rounded frequencies would be other positions than decoding's
+        parameter.data = parameter.data.to(torch.bfloat16)
     trainable = {n for n, p in model.named_parameters() if p.requires_grad}
     if not trainable or not all("lora_" in n for n in trainable):
         raise RuntimeError(f"Other parameters than the adapters are trainable: {sorted(trainable)[:3]}")

@@ -280,6 +280,20 @@ def test_a_resumed_run_goes_on_as_it_would_have(base, tmp_path):
     assert (adapter / "adapter_model.safetensors").exists()
 
 
+def test_a_base_folder_without_a_model_is_one_sentence(tmp_path):
+    pytest.importorskip("peft")
+    from click.testing import CliRunner
+
+    from anyloom.agent.commands.train import planner
+    from anyloom.core.errors import SettingsError
+
+    args = ["--out", str(tmp_path / "out"), "--base", str(tmp_path)]
+    failed = CliRunner().invoke(planner, args).exception
+    assert isinstance(failed, SettingsError)
+    assert "no config.json, no model.safetensors, no tokenizer.json" in str(failed)
+    assert not (tmp_path / "out").exists()
+
+
 def test_positions_are_trained_as_exactly_as_they_are_decoded(base):
     pytest.importorskip("peft")
     import torch

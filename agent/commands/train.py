@@ -13,6 +13,8 @@ from .train_mmllm import COMMANDS as END_TO_END
 from .train_pocket_audio import COMMANDS as SOUND_AND_SENSES
 from .train_pocket_pictures import COMMANDS as PICTURES
 
+BASE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+
 
 @click.group()
 def train() -> None:
@@ -21,6 +23,11 @@ def train() -> None:
 
 @train.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where checkpoints, log and adapter go.")
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A folder with the base model, where it cannot be fetched; SmolLM2-135M-Instruct otherwise.",
+)
 @click.option("--steps", type=click.IntRange(1), default=700, show_default=True)
 @click.option(
     "--minutes",
@@ -39,7 +46,7 @@ def train() -> None:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @shared
-def planner(out: Path, resume: bool, workers: int, rate: float, **flags: Any) -> None:
+def planner(out: Path, base: Path | None, resume: bool, workers: int, rate: float, **flags: Any) -> None:
     """Train the local planner: LoRA on SmolLM2-135M over synthetic tool lists and requests."""
     _needs("peft", "yaml")
     from ...core.smollm import smollm_folder
@@ -48,8 +55,10 @@ def planner(out: Path, resume: bool, workers: int, rate: float, **flags: Any) ->
     from ...training.pocket.audio_loop import device_of
 
     recipe = Recipe(learning_rate=rate, **{k: flags.pop(k) for k in ("steps", "minutes", "trees", "seed")})
+    if base and (lacking := [f for f in BASE_FILES if not (base / f).exists()]):
+        raise SettingsError(f"--base {base}: there is no {', no '.join(lacking)} in it; name a folder with a model.")
     settings = settings_from(flags)
-    base = smollm_folder(Weights(settings.cache_dir, offline=settings.offline))
+    base = base or smollm_folder(Weights(settings.cache_dir, offline=settings.offline))
     device = device_of(settings.device)
     adapter = train(base, out, recipe, resume=resume, device=device, workers=workers, say=click.echo)
     click.echo(f"The adapter is in {adapter}; measure it with `anyloom eval planner --adapter {adapter}`.")

@@ -4,7 +4,7 @@
 
 Each step is a few trees (`tree.py`): fresh tool lists with some two dozen requests each. Loss on the
 plans only. It ends with its steps or its minutes, whichever comes first; learning rate: warm-up,
-constant, linear decay over the last third of that. Checkpoints hold adapters, optimiser and how far it
+constant, linear decay over the last 60% of that. Checkpoints hold adapters, optimiser and how far it
 came; data are a function of seed and number, so a resumed run continues the same sequence. The folder
 `adapter` in RUN_FOLDER is what ships in weights/planner.
 """
@@ -41,7 +41,7 @@ class Recipe:
     alpha: int = 32
     learning_rate: float = 1e-3
     warmup: int = 30
-    decay_fraction: float = 0.35
+    decay_fraction: float = 0.6
     up_factor: float = 3.0  # learning rate of the B matrices over that of the A matrices (LoRA+, arXiv 2402.12354)
     first_layer: int = 4
     clip: float = 1.0

@@ -294,6 +294,44 @@ def test_a_base_folder_without_a_model_is_one_sentence(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_adapter_computes_what_it_will_compute_when_it_is_loaded(base):
+    pytest.importorskip("peft")
+    import torch
+    from peft.tuners.lora import LoraLayer
+
+    from anyloom.training.planner.train import Recipe, build
+
+    model = build(base, Recipe(first_layer=0, rank=2), "cpu").float()
+    layers = [m for m in model.modules() if isinstance(m, LoraLayer)]
+    assert len(layers) == 14
+    for layer in layers:
+        torch.nn.init.normal_(layer.lora_B["default"].weight)
+        x = torch.randn(2, 3, layer.in_features)
+        ways = []
+        for forward in (layer.forward, type(layer).forward.__get__(layer)):
+            y = forward(x)
+            grads = torch.autograd.grad(
+                y.square().sum(), [layer.lora_A["default"].weight, layer.lora_B["default"].weight]
+            )
+            ways.append((y, *grads))
+        assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(*ways, strict=True))
+
+
+def test_norms_are_those_of_the_base_model(base):
+    pytest.importorskip("peft")
+    import torch
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    from anyloom.training.planner.train import Recipe, build
+
+    model = build(base, Recipe(first_layer=0, rank=2), "cpu")
+    norms = [m for m in model.modules() if isinstance(m, LlamaRMSNorm)]
+    assert len(norms) == 5
+    for norm in norms:
+        x = 30 * torch.randn(2, 7, 48, dtype=torch.bfloat16)
+        assert torch.allclose(norm(x), LlamaRMSNorm.forward(norm, x), rtol=2e-2, atol=1e-2)
+
+
 def test_positions_are_trained_as_exactly_as_they_are_decoded(base):
     pytest.importorskip("peft")
     import torch

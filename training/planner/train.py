@@ -90,7 +90,9 @@ class Masters:
 def build(base: Path, recipe: Recipe, device: str) -> Any:
     """The base model in bfloat16 with fresh adapters, nothing else trainable."""
     from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora import LoraLayer
     from transformers import AutoModelForCausalLM
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
     register()
     torch.manual_seed(recipe.seed)
@@ -104,10 +106,35 @@ def build(base: Path, recipe: Recipe, device: str) -> Any:
         parameter
     ) in model.parameters():  # not the buffers: rounded frequencies would be other positions than decoding's
         parameter.data = parameter.data.to(torch.bfloat16)
+    adapted: list[Any] = [m for m in model.modules() if isinstance(m, LoraLayer)]
+    for layer in adapted:
+        layer.forward = _straight(layer)
+    norms: list[Any] = [m for m in model.modules() if isinstance(m, LlamaRMSNorm)]
+    for norm in norms:
+        norm.forward = _fused(norm)
     trainable = {n for n, p in model.named_parameters() if p.requires_grad}
     if not trainable or not all("lora_" in n for n in trainable):
         raise RuntimeError(f"Other parameters than the adapters are trainable: {sorted(trainable)[:3]}")
     return model
+
+
+def _straight(layer: Any) -> Any:
+    """What peft's layer computes, in three products: the sum is part of the last one, and nothing is asked before."""
+    weight, scale = layer.base_layer.weight, layer.scaling["default"]
+    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        plain = torch.nn.functional.linear(x, weight)
+        low = torch.nn.functional.linear(x, down).flatten(0, -2)
+        return torch.addmm(plain.flatten(0, -2), low, up.t(), alpha=scale).view_as(plain)
+
+    return forward
+
+
+def _fused(norm: Any) -> Any:
+    """What transformers' norm computes, in one pass over memory where there is a kernel for it."""
+    weight, epsilon = norm.weight, norm.variance_epsilon
+    return lambda x: torch.nn.functional.rms_norm(x, weight.shape, weight, epsilon)
 
 
 def loss_of(model: Any, made: list[Episode], device: str) -> torch.Tensor:

@@ -123,6 +123,7 @@ def test_what_a_branch_was_is_written_down_so_that_it_can_be_pinned(doctor, hub,
     spoiled = doctor("vit-base", experts={"vit-base": {"revision": "main"}})
     assert spoiled.returncode == 2
     assert "is not as the doctor wrote it; remove it" in spoiled.stderr
+    assert not spoiled.stdout, "it is said before anything is fetched or run"
 
 
 def test_a_download_that_breaks_off_is_resumed(hub, tmp_path):

@@ -51,6 +51,8 @@ def download(settings: Settings, only: Sequence[str] = (), yes: bool = False) ->
 
     registry = Registry(settings)
     experts = chosen(registry, only)
+    file = Path(settings.data_dir) / REVISIONS
+    known = _noted(file) if any(_moves(uri) for e in experts for uri in e.card.weights) else {}
     weights = Weights(settings.cache_dir, offline=settings.offline, emit=_told)
     ready = announced(experts, registry, weights, settings)
     if not yes and sys.stdin.isatty():
@@ -66,7 +68,7 @@ def download(settings: Settings, only: Sequence[str] = (), yes: bool = False) ->
         outcomes.append(outcome)
         click.echo(f"  {_MARK[outcome.state]} {outcome.expert}: {outcome.note}")
     _table(outcomes)
-    _recorded(experts, outcomes, Path(settings.data_dir) / REVISIONS)
+    _recorded(experts, outcomes, known, file)
     return 1 if any(o.state == "failed" for o in outcomes) else 0
 
 
@@ -242,25 +244,29 @@ def _moves(uri: str) -> bool:
     return uri.startswith("hf:") and moves(uri.partition("@")[2].partition("/")[0])
 
 
-def _recorded(experts: Sequence[type[Expert]], outcomes: Sequence[Outcome], file: Path) -> None:
-    """Writes down the commits of what was taken at a branch, beside those of earlier times, ready to be pinned."""
+def _noted(file: Path) -> dict[str, str]:
+    """The commits of earlier times, by expert. InputError, before anything is fetched: the file is spoiled."""
     import tomllib
 
+    try:
+        old = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {"experts": {}}
+        return {name: str(table["revision"]) for name, table in old["experts"].items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as e:
+        raise InputError(f"{file} is not as the doctor wrote it; remove it and run the doctor again.") from e
+
+
+def _recorded(experts: Sequence[type[Expert]], outcomes: Sequence[Outcome], known: dict[str, str], file: Path) -> None:
+    """Writes down the commits of what was taken at a branch, beside those of earlier times, ready to be pinned."""
     fetched = {o.expert: " ".join(o.commits) for o in outcomes if o.commits}
     mine = [e for e in experts if e.name in fetched and "revision" in e.defaults]
     new = {e.name: fetched[e.name] for e in mine if any(map(_moves, e.card.weights))}
     if not new:
         return
-    try:
-        old = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {"experts": {}}
-        known = {name: str(table["revision"]) for name, table in old["experts"].items()} | new
-    except (ValueError, LookupError, TypeError, AttributeError) as e:
-        raise InputError(f"{file} is not as the doctor wrote it; remove it and run the doctor again.") from e
     lines = [
         "# The commits that `anyloom doctor --download` fetched. Copy a table into the settings file to pin it.",
         "",
     ]
-    for name, revision in sorted(known.items()):
+    for name, revision in sorted((known | new).items()):
         lines += [f"[experts.{name}]", f'revision = "{revision}"', ""]
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")

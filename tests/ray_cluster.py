@@ -14,6 +14,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
+    "RAY_health_check_period_ms": "1000",  # a lost machine is noticed after five of these; Ray's own are 3 s
 }
 
 

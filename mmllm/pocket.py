@@ -114,12 +114,12 @@ class TextSide:
 
         def factory(options: Mapping[str, Any], setting: Setting) -> TextSide:
             weights = _weights(setting)
-            features = _features(weights)
+            features = _features(weights).to(setting.device)
             if modality == "audio":
                 reader = _sound_reader(_folder("audio", options, weights) / "reader.safetensors")
             else:
                 reader = load_part(Reader, _folder("image", options, weights) / "text_encoder")
-            made: TextSide = _told(cls(modality, reader, features), reader)
+            made: TextSide = _told(cls(modality, reader.to(setting.device), features), reader)
             return made
 
         return factory
@@ -167,13 +167,18 @@ def _sound_reader(file: Path) -> Reader:
 
 
 class Beside:
-    """Weights that are not shipped yet, in a folder laid out as `weights/` is; all others as they were found before."""
+    """Weights that are not shipped yet, in a folder laid out as `weights/` is; all others as they were found before.
+
+    A folder `text` in it is the text encoder, whole or small (`anyloom train sound-text`).
+    """
 
     def __init__(self, weights: ResolvesWeights, folder: Path):
         self.weights, self.folder = weights, folder
 
     def resolve(self, uri: str) -> Path:
         """See ResolvesWeights."""
+        if uri == MINILM and (self.folder / "text").exists():
+            return self.folder / "text"
         name = uri.removeprefix(SHIPPED)
         if name != uri and (self.folder / name).exists():
             return self.folder / name

@@ -132,16 +132,16 @@ class Captioner(nn.Module):
 
     def loss(self, sense: str, features: Tensor, asked: Sequence[str], told: Sequence[str]) -> Tensor:
         """Cross-entropy of the answers, the questions being given."""
-        rows, marks = [], []
+        rows, wanted = [], []
         for question, answer in zip(asked, told, strict=True):
             start, end = self.words.asked(sense, question), [*self.words.read(answer), END]
             rows.append((start + end)[:LONGEST])
-            marks.append(([0] * len(start) + [1] * len(end))[:LONGEST])
+            wanted.append(([-1] * len(start) + end)[:LONGEST])
         longest = max(map(len, rows))
         numbers = torch.tensor([r + [PAD] * (longest - len(r)) for r in rows], device=features.device)
-        counted = torch.tensor([m + [0] * (longest - len(m)) for m in marks], device=features.device)[:, 1:].bool()
+        learnt = torch.tensor([w + [-1] * (longest - len(w)) for w in wanted], device=features.device)[:, 1:]
         logits = self(sense, features, numbers[:, :-1]).float()
-        return F.cross_entropy(logits[counted], numbers[:, 1:][counted], label_smoothing=0.03)
+        return F.cross_entropy(logits.flatten(0, 1), learnt.flatten(), ignore_index=-1, label_smoothing=0.03)
 
     @torch.no_grad()
     def write(self, sense: str, features: Tensor, asked: Sequence[str] | None = None) -> list[str]:

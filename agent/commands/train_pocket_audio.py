@@ -159,7 +159,8 @@ def audio(part: str, sounds: Path, text: Path | None, out: Path, **flags: Any) -
 @sense
 @sounds
 @pictures
-@click.option("--start", type=click.Path(path_type=Path, exists=True), help="An encoder whose trunk it begins with.")
+@click.option("--start", type=click.Path(path_type=Path, exists=True),
+              help="An encoder it begins with; of another sense, its trunk.")  # fmt: skip
 @budgeted(steps=20_000, batch=256, rate=1e-3)
 def encoders(
     sense: str, sounds: Path | None, pictures: Path | None, start: Path | None, out: Path, **flags: Any

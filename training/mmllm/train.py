@@ -219,19 +219,22 @@ class Training:
         if any(self.bank.keys(m) for m in self.model.projectors):
             for n in range(self.how.contents):
                 self._learn(self._content(n + 1))
-        return {"total": total, "norm": norm, "rate": rate, **{n: float(v.detach()) for n, v in losses.items()}}
+        told = {"total": total, "norm": norm, **{n: v.detach() for n, v in losses.items()}}
+        values = torch.stack([v.float() for v in told.values()]).tolist()  # one wait for a GPU, at the end of a step
+        found = dict(zip(told, values, strict=True))
+        if not math.isfinite(found["total"]):
+            raise RuntimeError(f"The loss of step {self.step} of stage {self.how.name} is {found['total']}.")
+        return {**found, "rate": rate}
 
-    def _learn(self, losses: dict[str, Tensor]) -> tuple[float, float]:
+    def _learn(self, losses: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """One update; the total loss and the gradient's norm."""
         total = self._total(losses)
-        if not torch.isfinite(total):
-            raise RuntimeError(f"The loss of step {self.step} of stage {self.how.name} is {float(total)}.")
         self.accelerator.backward(total)
         self.touched |= {n for n, p in self.deltas.items() if p.grad is not None}
         norm = self.accelerator.clip_grad_norm_(list(self.deltas.values()), self.how.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(total.detach()), float(norm)
+        return total.detach(), torch.as_tensor(norm, device=total.device)
 
     @property
     def _replayed(self) -> int:

@@ -26,7 +26,7 @@ from .audio_data import SoundData
 from .audio_loop import Budget, Say, fit
 from .audio_reader import open_reader, save_part
 from .audio_words import SceneWords
-from .encoders_data import between, draws, level
+from .encoders_data import between, chooser, draws, level
 
 UNHEARD = 0.12  # share of steps without text, for guidance
 QUIET = 1e-4  # amplitudes below this are silence
@@ -147,9 +147,10 @@ def train_flow(waves: Waves, words: SceneWords, budget: Budget, out: Path, say: 
     held = torch.tensor([words.rows_of[s][0] for s in waves.test_scenes], device=budget.device)
 
     def loss(rng: torch.Generator, spent: float) -> dict[str, Tensor]:
-        which = draws(budget.batch, len(latents), rng)
-        picks = draws(budget.batch, 1 << 30, rng).tolist()
-        some = [rows[n][p % len(rows[n])] for n, p in zip(which.tolist(), picks, strict=True)]
+        choose = chooser(rng)
+        chosen = choose.integers(len(latents), size=budget.batch).tolist()
+        some = [rows[n][int(choose.integers(len(rows[n])))] for n in chosen]
+        which = torch.tensor(chosen, device=latents.device)
         heard = torch.rand(len(some), generator=rng, device=which.device) >= UNHEARD
         condition = torch.where(heard[:, None, None], conditions[torch.tensor(some, device=which.device)], unheard)
         return {"total": velocity_loss(flow, latents[which].float(), condition, rng)}

@@ -137,6 +137,7 @@ def fit(
     since = 0
     module.train()
     kind = torch.device(budget.device).type
+    torch.backends.cudnn.benchmark = True  # every step has the same shapes
     while (spent := budget.spent(step, before + clock(budget.device) - started)) < 1:
         for group in moving.param_groups:
             group["lr"] = budget.rate_at(step, spent)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...pocket.captioner import Captioner, CaptionerSizes, Words, read_tensors
 from ...pocket.encoders.pocket import PocketEncoder
 from .audio_loop import Budget, Say, fit
-from .encoders_data import Batch, Pool, draws, overlap, shares
+from .encoders_data import Batch, Pool, chooser, overlap, shares
 
 SHARES = {"image": 6, "video": 3, "audio": 2}
 ASKED = {"image": 0.5, "video": 0.25, "audio": 0.0}
@@ -42,10 +42,11 @@ def train_captioner(
     turns = [pool for pool in pools for _ in range(SHARES[pool.sense])]
 
     def loss(rng: torch.Generator, spent: float) -> dict[str, Tensor]:
-        pool = turns[int(draws(1, len(turns), rng))]
+        choose = chooser(rng)
+        pool = turns[int(choose.integers(len(turns)))]
         batch = pool.batch(budget.batch, rng)
         features = seen(encoders[pool.sense], batch.items)
-        ask = torch.rand(len(features), generator=rng, device=rng.device).cpu() < ASKED[pool.sense]
+        ask = choose.random(len(features)) < ASKED[pool.sense]
         pairs = [q if a else ("", t) for q, t, a in zip(batch.asked, batch.told, ask.tolist(), strict=True)]
         told = captioner.loss(pool.sense, features, [q for q, _ in pairs], [a for _, a in pairs])
         return {"total": told}

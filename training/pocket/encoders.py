@@ -86,13 +86,14 @@ class Contrast(nn.Module):
         return {"total": total, "contrast": contrast, "caption": caption, **named}
 
     def _named(self, features: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy of every label that some item of the batch has."""
+        """Cross-entropy of every kind of label, over the items that have one."""
         seen = F.normalize(features.mean(1).float(), dim=-1)
         found = {}
+        smooth = 0.1 if self.training else 0.0
         for kind, labels in batch.labels.items():
-            if bool((known := labels >= 0).any()):
-                logits = SHARP * seen[known] @ F.normalize(self.heads[kind].float(), dim=-1).T
-                found[kind] = F.cross_entropy(logits, labels[known], label_smoothing=0.1 if self.training else 0.0)
+            logits = SHARP * seen @ F.normalize(self.heads[kind].float(), dim=-1).T
+            each = F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum", label_smoothing=smooth)
+            found[kind] = each / (labels >= 0).sum().clamp(min=1)
         return found
 
 
@@ -123,17 +124,18 @@ def train_encoder(
 ) -> dict[str, float]:
     """Trains one encoder and writes it.
 
-    `start`: another sense's encoder, in the same folder. Its trunk is taken over and stays as it is, which costs a
-    clip of eight frames no backward pass through them; the rest begins with its weights where shapes agree, and so do
-    text tower, decoder and heads, where the run's checkpoint is still there.
+    `start`: an encoder that it begins with, and with text tower, decoder and heads of its run, where the checkpoint is
+    still there. One of another sense, in the same folder, gives its trunk, which stays as it is: that costs a clip of
+    eight frames no backward pass through them. The rest begins with its weights where shapes agree.
     """
     torch.manual_seed(budget.seed)
     model = Contrast(sizes, Words.of(pool.texts()), pool.classes).to(budget.device)
     model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    lent = start is not None and start.stem != sizes.modality
     if start is not None:
         _begin_like(model, start.parent / f"run-{start.stem}" / KEPT)
         _begin_with(model.encoder, start)
-        model.encoder.trunk.requires_grad_(False)
+        model.encoder.trunk.requires_grad_(not lent)
     count = sum(p.numel() for p in model.encoder.parameters())
     say(f"{sizes.modality} encoder: {count / 1e6:.2f} million parameters, on {budget.device}")
     run = out / f"run-{sizes.modality}"
@@ -145,7 +147,7 @@ def train_encoder(
         say,
         lambda: measure(model, pool),
     )
-    save(model.encoder, out / f"{sizes.modality}.safetensors", start.name if start else "")
+    save(model.encoder, out / f"{sizes.modality}.safetensors", start.name if start and lent else "")
     say(f"the encoder is in {out / f'{sizes.modality}.safetensors'}")
     return found
 
@@ -158,7 +160,8 @@ def _begin_like(model: Contrast, checkpoint: Path) -> None:
         return
     own = model.state_dict()
     found = {k.removeprefix("average."): v for k, v in read_tensors(checkpoint)[0].items() if k.startswith("average.")}
-    worded = own["tower.embed.weight"].shape == found.get("tower.embed.weight", own["tower.places"]).shape
+    table = "captioner.embed.weight"
+    worded = table in found and own[table].shape == found[table].shape
     fitting = {k: v for k, v in found.items() if k in own and own[k].shape == v.shape and not k.startswith("encoder.")}
     fitting = {k: v for k, v in fitting.items() if worded or k.startswith("heads.")}
     model.load_state_dict({**own, **fitting})

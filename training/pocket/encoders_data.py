@@ -62,6 +62,15 @@ def draws(n: int, high: int, rng: torch.Generator) -> Tensor:
     return torch.randint(0, high, (n,), generator=rng, device=rng.device)
 
 
+def chooser(rng: torch.Generator) -> np.random.Generator:
+    """Choices that are made on the processor, decided by the generator's state. A GPU is not waited for."""
+    if rng.device.type == "cpu":
+        return np.random.default_rng(int(draws(1, 1 << 30, rng)))
+    state = rng.get_state().numpy().view(np.uint64).tolist()  # seed and place, both known here
+    draws(1, 2, rng)  # the next choice is another one
+    return np.random.default_rng(state)
+
+
 def between(n: int, low: float, high: float, rng: torch.Generator) -> Tensor:
     """`n` numbers in a range."""
     return low + (high - low) * torch.rand(n, generator=rng, device=rng.device)
@@ -86,14 +95,15 @@ class SoundPool:
 
     def batch(self, n: int, rng: torch.Generator) -> Batch:
         """See Pool."""
-        which = draws(n, len(self.waves), rng)
+        choose = chooser(rng)
+        rows = choose.integers(len(self.waves), size=n).tolist()
+        which = torch.tensor(rows, device=self.device)
         waves = self.waves[which].float() / 32768
         waves = changed_otherwise(waves, rng) if self.other else changed(waves, rng)
         mels = log_mel(waves)
         if not self.other:
             mels = masked(mels, rng)
-        rows = which.tolist()
-        picks = draws(n, 1 << 30, rng).tolist()
+        picks = choose.integers(1 << 30, size=n).tolist()
         said = [captions(self.clips.scenes[r]) for r in rows]
         return self._made(
             mels,

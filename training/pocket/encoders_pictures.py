@@ -11,6 +11,7 @@ style x concept pictures, the held-out colours, and held-out motions.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from .data import HELDOUT_STYLE, SIDE, TRAIN, Item, Manifest
 from .encoders_colours import COLOURS, HUES, all_painted, can_be_painted, main_colour
-from .encoders_data import Batch, between, draws
+from .encoders_data import Batch, between, chooser, draws
 from .splits import held_colour, held_motion, held_pair
 
 COUNTS = ("one", "two", "three", "four")
@@ -293,20 +294,18 @@ def hidden_in_part(pictures: Tensor, rng: torch.Generator) -> Tensor:
     return torch.where(covered[:, None], fill, made)
 
 
-def laid_over(layers: Tensor, owners: Tensor, ground: Tensor) -> Tensor:
-    """Premultiplied layers (m, 4, h, w), in order, over the grounds (n, 3, h, w) of their owners (m,)."""
+def laid_over(layers: Tensor, owners: Sequence[int], ground: Tensor) -> Tensor:
+    """Premultiplied layers (m, 4, h, w), in order, over the grounds (n, 3, h, w) of their owners (m,), which come
+    sorted."""
     made = ground.clone()
-    for turn in range(int(torch.bincount(owners).max())):
-        first = _nth(owners, turn)
-        at = owners[first]
+    turns: dict[int, list[int]] = {}
+    for row, owner in enumerate(owners):
+        turns.setdefault(row - bisect_left(owners, owner), []).append(row)
+    for rows in turns.values():
+        at = torch.tensor([owners[r] for r in rows], device=made.device)
+        first = torch.tensor(rows, device=made.device)
         made[at] = layers[first, :3] + made[at] * (1 - layers[first, 3:])
     return made
-
-
-def _nth(owners: Tensor, turn: int) -> Tensor:
-    """Which layers are the `turn`-th of their owner; owners come sorted."""
-    starts = torch.searchsorted(owners, owners)
-    return torch.nonzero(torch.arange(len(owners), device=owners.device) - starts == turn)[:, 0]
 
 
 class PicturePool:
@@ -327,7 +326,7 @@ class PicturePool:
 
     def batch(self, n: int, rng: torch.Generator) -> Batch:
         """See Pool."""
-        choose = np.random.default_rng(int(draws(1, 1 << 30, rng)))
+        choose = chooser(rng)
         return self.made([self._drawn(choose) for _ in range(n)], rng)
 
     def _drawn(self, rng: np.random.Generator) -> Drawn:
@@ -344,7 +343,7 @@ class PicturePool:
     def made(self, some: Sequence[Drawn], rng: torch.Generator | None) -> Batch:
         """Draws them; without a generator as they are, on white."""
         device = self.device
-        owners = torch.tensor([n for n, d in enumerate(some) for _ in d.rows], device=device)
+        owners = [n for n, d in enumerate(some) for _ in d.rows]
         rows = torch.tensor([r for d in some for r in d.rows], device=device)
         x, y, size = torch.tensor([p for d in some for p in d.places], device=device, dtype=torch.float32).T
         angle = torch.zeros_like(x)
@@ -369,7 +368,7 @@ class PicturePool:
 
     def told(self, some: Sequence[Drawn], items: Tensor, rng: torch.Generator | None) -> Batch:
         """The batch with labels and a question for each."""
-        picks = draws(len(some), 1 << 30, rng).tolist() if rng is not None else list(range(len(some)))
+        picks = list(range(len(some))) if rng is None else chooser(rng).integers(1 << 30, size=len(some)).tolist()
         asked = []
         for d, pick in zip(some, picks, strict=True):
             kinds = [k for k in QUESTIONS if k in d.facts]
@@ -426,7 +425,7 @@ class ClipPool(PicturePool):
 
     def batch(self, n: int, rng: torch.Generator) -> Batch:
         """See Pool: a sixth are animations."""
-        choose = np.random.default_rng(int(draws(1, 1 << 30, rng)))
+        choose = chooser(rng)
         some, motions = [], []
         for _ in range(n):
             drawn, motion = self._moving(choose)

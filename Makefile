@@ -7,6 +7,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
+WORKERS := 2  # files of tests that run side by side; most tests keep one processor busy, and wait for the rest
+
 PACKAGES := chromium redis-server
 
 .PHONY: run test check system faults figures clean
@@ -15,7 +17,7 @@ run: $(VENV)/.run
 	$(BIN)/anyloom ask "Read this note aloud, then write down what you hear" --attach examples/note.png --out out
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -46,5 +48,5 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -c constraints.txt -e '.[dev]'
 	@touch $@

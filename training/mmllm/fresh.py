@@ -1,7 +1,7 @@
 """Pictures, clips and sounds drawn anew for each batch: what input projectors learn to spell from.
 
     fresh = Fresh.open(pictures, sounds, "cuda")
-    batch = fresh.batch(bank, 128, seed=step)            # features of 128 of each modality, with their words
+    batch = fresh.batch(bank, 128, seed=step)      # features of 128 pictures and some others, and words
 
 Files of a folder are learnt by heart after some passes; what the encoders' own trainers draw (moved, bent, restyled,
 painted, counted, played differently) never comes twice.
@@ -17,6 +17,8 @@ import torch
 from ...mmllm.model import Batch
 from ..pocket.encoders_data import Pool
 from .batches import MediaBank
+
+SHARES = {"image": 1.0, "video": 0.4, "audio": 0.5}  # there is most to be told apart in pictures, and clips cost most
 
 
 class Fresh:
@@ -54,13 +56,13 @@ class Fresh:
                 yield from text.split()
 
     def batch(self, bank: MediaBank, count: int, seed: int) -> Batch:
-        """`count` of each modality that the model reads."""
+        """`count` pictures, and of other modalities their share, of those that the model reads."""
         rng = torch.Generator(self.device).manual_seed(seed)
         nothing = torch.zeros(0, dtype=torch.long, device=bank.device)
         batch = Batch(nothing, nothing, nothing, table=bank.table)
         for modality in bank.model.projectors:
             if modality in self.pools:
-                drawn = self.pools[modality].batch(count, rng)
+                drawn = self.pools[modality].batch(max(2, round(SHARES[modality] * count)), rng)
                 batch.seen[modality] = (bank.model.encoders[modality].encode(drawn.items), nothing)
                 batch.spelled[modality] = bank.spell(modality, drawn.told)
         return batch

@@ -73,15 +73,15 @@ _ALL = {"text": 1.0, "spell": 0.1, "echo": 0.2, **_MAKING}
 STAGES = {
     s.name: s
     for s in (
-        Stage("1", ("projectors",), ("tell", "both"), {"text": 1.0, "spell": 0.3}, steps=3000, batch=32, share=0.24,
+        Stage("1", ("projectors",), ("tell", "both"), {"text": 1.0, "spell": 0.3}, steps=3000, batch=32, share=0.26,
               alone=0.8),
         Stage("2", ("rows", "output_projectors"), ("make",), {"text": 1.0, "echo": 0.2, **_MAKING}, steps=3000,
-              batch=32, share=0.10, replays=2),
-        Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.46, replays=2, contents=2),
+              batch=32, share=0.08, replays=2),
+        Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.50, replays=2, contents=1),
         Stage("repeat", ("output_projectors",), ("make", "turn", "two", "talk"), _MAKING, steps=1000, batch=48,
-              share=0.14, replays=6, remembers=16_384).scaled(0.7),
+              share=0.12, replays=6, remembers=16_384).scaled(0.7),
         Stage("preference", ("lora",), None, {"dpo": 1.0, "text": 0.5, "align": 0.5, "decide": 0.2}, steps=400,
-              batch=8, share=0.06, most=400).scaled(0.1),
+              batch=8, share=0.04, most=400).scaled(0.1),
     )
 }  # fmt: skip
 ORDER = tuple(STAGES)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from .audio_voices import BEAT, DRUM, EFFECT, MELODIC, SPEECH, VOICES
@@ -96,6 +97,7 @@ def plainest(name: str) -> Scene:
     return of_voice(name)[0]
 
 
+@cache  # a batch asks for hundreds, a tenth of a millisecond each
 def captions(scene: Scene) -> list[str]:
     """True sentences about it, the canonical one first."""
     voice, kind = VOICES[scene.voice], VOICES[scene.voice].kind

@@ -35,9 +35,15 @@ ADAPTER = "adapter/adapter_model.safetensors"
 
 
 def save(model: MultimodalLM, folder: Path, stages: Sequence[str] = (), half: bool = False) -> Path:
-    """Writes the deltas and the manifest, the manifest last. `half` keeps them in float16, as they ship."""
+    """Writes the deltas and the manifest, the manifest last.
+
+    `half` keeps them as they ship: large matrices in int8 with a scale a row (`pocket/tensors.py`), but LoRA's, and all
+    that is small, in float16.
+    """
     import torch
     from safetensors.torch import save_file
+
+    from ..pocket.tensors import packed
 
     folder = Path(folder)
     (folder / "adapter").mkdir(parents=True, exist_ok=True)
@@ -49,7 +55,7 @@ def save(model: MultimodalLM, folder: Path, stages: Sequence[str] = (), half: bo
     files = {}
     for file, tensors in by_file.items():
         part = folder / f"{file}.part"
-        save_file(tensors, part)
+        save_file(packed(tensors) if half and file != ADAPTER else tensors, part)
         part.replace(folder / file)
         files[file] = {"sha256": _sha256(folder / file), "tensors": {n: list(t.shape) for n, t in tensors.items()}}
     if ADAPTER in files:
@@ -76,6 +82,8 @@ def load(model: MultimodalLM, folder: Path) -> list[str]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from ..pocket.tensors import unpacked
+
     folder = Path(folder)
     manifest = read_manifest(folder)
     _same_identity(folder, manifest, _identity(model))
@@ -90,7 +98,7 @@ def load(model: MultimodalLM, folder: Path) -> list[str]:
         try:
             if _sha256(folder / file) != manifest["files"][file]["sha256"]:
                 raise WeightsError(f"'{folder / file}' is not what its manifest says; fetch or train it again.")
-            found[file] = load_file(folder / file)
+            found[file] = unpacked(load_file(folder / file))
         except (OSError, SafetensorError) as e:
             raise WeightsError(f"'{folder / file}' cannot be opened: {e}.") from e
     deltas = model.deltas()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from ..core.errors import InputError, WeightsError
-from ..pocket.captioner import read_tensors
 from ..pocket.encoders.network import POCKET, SenseEncoder
 from ..pocket.encoders.pocket import PocketEncoder
 from ..pocket.generators.audio import PocketAudio
@@ -21,6 +20,7 @@ from ..pocket.generators.image import PocketImage
 from ..pocket.generators.layout import load_part
 from ..pocket.generators.text import MINILM, Features, Reader, ReaderConfig
 from ..pocket.generators.video import PocketVideo
+from ..pocket.tensors import read_tensors
 from .contracts import Check, Media, Progress, ResolvesWeights, Setting
 
 if TYPE_CHECKING:

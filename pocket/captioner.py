@@ -21,7 +21,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 
 from ..core.errors import InputError, WeightsError
 from .contracts import SENSES
+from .tensors import packed, read_tensors
 
 PAD, OTHER, ANSWER, END = 0, 1, 2, 3
 _MARKS = ("<pad>", "<other>", "<answer>", "<end>", *(f"<{s}>" for s in SENSES))
@@ -169,12 +169,11 @@ class Captioner(nn.Module):
         return numbers
 
     def save(self, file: Path) -> None:
-        """float16 safetensors with sizes and words in the header."""
+        """int8 safetensors (`tensors.py`) with sizes and words in the header."""
         from safetensors.torch import save_file
 
         head = {"sizes": json.dumps(asdict(self.sizes)), "words": json.dumps(self.words.words[len(_MARKS) :])}
-        tensors = {k: v.detach().half().cpu().contiguous() for k, v in self.state_dict().items()}
-        save_file(tensors, file, head)
+        save_file(packed(self.state_dict()), file, head)
 
     @classmethod
     def open(cls, file: Path, device: str = "cpu") -> Captioner:
@@ -188,14 +187,3 @@ class Captioner(nn.Module):
                 f"'{file}' is no captioner ({str(e).splitlines()[0][:120]}); fetch or train it anew."
             ) from e
         return made.requires_grad_(False).eval().to(device)
-
-
-def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of a safetensors file. WeightsError when it is none."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, "pt") as opened:
-            return {k: opened.get_tensor(k) for k in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError) as e:
-        raise WeightsError(f"'{file}' cannot be opened as weights ({e}); fetch or train them anew.") from e

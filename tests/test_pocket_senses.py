@@ -11,12 +11,13 @@ from pocket_rig import toy_data, toy_sounds
 from anyloom.core.errors import InputError, WeightsError
 from anyloom.core.settings import load_settings
 from anyloom.core.weights import Weights
-from anyloom.pocket.captioner import Captioner, CaptionerSizes, Words, read_tensors
+from anyloom.pocket.captioner import Captioner, CaptionerSizes, Words
 from anyloom.pocket.encoders.network import POCKET
 from anyloom.pocket.encoders.pocket import PocketEncoder
 from anyloom.pocket.generators.audio import PocketAudio
 from anyloom.pocket.generators.image import png
 from anyloom.pocket.generators.text import MINILM, Features
+from anyloom.pocket.tensors import read_tensors
 from anyloom.training.pocket import audio, audio_reader, encoders
 from anyloom.training.pocket.audio_data import SoundData, draw
 from anyloom.training.pocket.audio_loop import KEPT, Budget

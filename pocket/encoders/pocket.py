@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...core.errors import WeightsError
 from .. import media
-from ..captioner import read_tensors
+from ..tensors import packed, read_tensors
 from .mel import fitted, log_mel
 from .network import SenseEncoder, Sizes
 
@@ -90,12 +90,15 @@ def levelled(wave: Tensor) -> Tensor:
 
 
 def save(network: SenseEncoder, file: Path, trunk: str = "") -> None:
-    """float16 safetensors with the sizes in the header. `trunk` names a file beside it that holds the trunk already."""
+    """int8 safetensors (`pocket/tensors.py`) with the sizes in the header.
+
+    `trunk` names a file beside it that holds the trunk already.
+    """
     from safetensors.torch import save_file
 
-    tensors = {k: v.detach().half().cpu().contiguous() for k, v in network.state_dict().items()}
+    tensors = dict(network.state_dict())
     head = {"sizes": json.dumps(network.sizes.to_json())}
     if trunk:
         tensors = {k: v for k, v in tensors.items() if not k.startswith("trunk.")}
         head["trunk"] = trunk
-    save_file(tensors, file, head)
+    save_file(packed(tensors), file, head)

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from ...core.errors import InputError, WeightsError
 from .. import media
-from ..captioner import read_tensors
 from ..contracts import Check, Media, Progress
 from ..encoders.mel import RATE, fitted, log_mel
 from ..encoders.pocket import levelled
+from ..tensors import read_tensors
 from .audio_networks import LATENT, AudioFlow, FlowSizes, MelCoder, Vocoder
 from .text import Features, Reader, ReaderConfig
 

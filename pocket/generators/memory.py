@@ -58,7 +58,7 @@ class Memory:
     @classmethod
     def open(cls, folder: Path) -> Memory:
         """WeightsError when the folder holds none."""
-        from ..captioner import read_tensors
+        from ..tensors import read_tensors
 
         tensors, head = read_tensors(folder / "memory.safetensors")
         try:

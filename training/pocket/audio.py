@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core.errors import InputError
-from ...pocket.captioner import read_tensors
 from ...pocket.encoders.mel import HOP, SAMPLES, log_mel
 from ...pocket.generators.audio_networks import AudioFlow, FlowSizes, MelCoder, Vocoder, spectrum
+from ...pocket.tensors import read_tensors
 from .audio_data import SoundData
 from .audio_loop import Budget, Say, fit
 from .audio_reader import open_reader, save_part

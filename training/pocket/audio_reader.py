@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core.errors import InputError
-from ...pocket.captioner import read_tensors
 from ...pocket.generators.text import Features, Reader, ReaderConfig
+from ...pocket.tensors import read_tensors
 from .audio_loop import Budget, Say, fit
 from .audio_scenes import Scene, captions, scenes
 from .encoders_data import draws

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...pocket.captioner import Captioner, CaptionerSizes, Words, read_tensors
+from ...pocket.captioner import Captioner, CaptionerSizes, Words
 from ...pocket.encoders.pocket import PocketEncoder
+from ...pocket.tensors import read_tensors
 from .audio_loop import Budget, Say, fit
 from .encoders_data import Batch, Pool, chooser, overlap, shares
 

@@ -154,7 +154,7 @@ def train_encoder(
 
 def _begin_like(model: Contrast, checkpoint: Path) -> None:
     """What surrounds the encoder, where another run has it with the same names, shapes and words."""
-    from ...pocket.captioner import read_tensors
+    from ...pocket.tensors import read_tensors
 
     if not checkpoint.exists():
         return
@@ -169,7 +169,7 @@ def _begin_like(model: Contrast, checkpoint: Path) -> None:
 
 def _begin_with(encoder: SenseEncoder, file: Path) -> None:
     """Takes over the trunk, and whatever else has the same name and shape. InputError when the trunk does not fit."""
-    from ...pocket.captioner import read_tensors
+    from ...pocket.tensors import read_tensors
 
     own = encoder.state_dict()
     found, _ = read_tensors(file)

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core.errors import WeightsError
-from ...pocket.captioner import read_tensors
+from ...pocket.tensors import read_tensors
 from .audio_loop import Budget, Say, fit
 from .encoders_data import Batch, Pool
 

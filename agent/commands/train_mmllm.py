@@ -18,7 +18,7 @@ import click
 from ...core.errors import InputError, SettingsError
 from .options import settings_from, shared
 
-STAGES = ("1", "2", "3", "repeat", "preference", "all")
+STAGES = ("1", "2", "3", "repeat", "preference", "content", "all")
 
 models = click.option(
     "--models", type=click.Path(path_type=Path, exists=True),
@@ -117,7 +117,8 @@ def mmllm(
     if pictures is not None or sounds is not None:
         from ...training.mmllm.fresh import Fresh
 
-        data = replace(data, fresh=Fresh.open(pictures, sounds, device, workers=workers, seed=seed))
+        uses = 4 if device == "cpu" else 1
+        data = replace(data, fresh=Fresh.open(pictures, sounds, device, workers=workers, seed=seed, uses=uses))
     folder = run(model, data, out, stages, options, say=click.echo)
     click.echo(f"The checkpoint is in {folder}; measure it with `anyloom train mmllm-check --model {folder}`.")
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ...mmllm.model import Batch
 from ..pocket.encoders_data import Pool
@@ -21,16 +22,22 @@ from .batches import MediaBank
 SHARES = {"image": 1.0, "video": 0.4, "audio": 0.5}  # there is most to be told apart in pictures, and clips cost most
 
 
-class Fresh:
-    """One pool of each modality."""
+KEPT = 16_384  # features of each modality that are remembered
 
-    def __init__(self, pools: Mapping[str, Pool], device: str):
-        self.pools, self.device = dict(pools), device
+
+class Fresh:
+    """One pool of each modality. `uses`: how often what was drawn is learnt from, since the encoders are most of a
+    step on a CPU."""
+
+    def __init__(self, pools: Mapping[str, Pool], device: str, uses: int = 1):
+        self.pools, self.device, self.uses = dict(pools), device, uses
+        self._kept: dict[str, tuple[Tensor, Tensor]] = {}
 
     @classmethod
     def open(
-        cls, pictures: Path | None, sounds: Path | None, device: str, clips: int = 8000, workers: int = 1, seed: int = 0
-    ) -> Fresh:
+        cls, pictures: Path | None, sounds: Path | None, device: str, clips: int = 8000, workers: int = 1,
+        seed: int = 0, uses: int = 1,
+    ) -> Fresh:  # fmt: skip
         """The folders of `train data` and `train sound-data`, either or both."""
         from ..pocket.audio_data import SoundData
         from ..pocket.data import Manifest
@@ -46,7 +53,7 @@ class Fresh:
             }
         if sounds is not None:
             pools["audio"] = SoundPool(SoundData.read(sounds), device, clips, workers, seed + 5)
-        return cls(pools, device)
+        return cls(pools, device, uses)
 
     def texts(self) -> Iterator[str]:
         """Everything that may be said, so that its words are known."""
@@ -62,7 +69,19 @@ class Fresh:
         batch = Batch(nothing, nothing, nothing, table=bank.table)
         for modality in bank.model.projectors:
             if modality in self.pools:
-                drawn = self.pools[modality].batch(max(2, round(SHARES[modality] * count)), rng)
-                batch.seen[modality] = (bank.model.encoders[modality].encode(drawn.items), nothing)
-                batch.spelled[modality] = bank.spell(modality, drawn.told)
+                wanted = max(2, round(SHARES[modality] * count))
+                features, words = self._some(bank, modality, wanted, rng)
+                batch.seen[modality], batch.spelled[modality] = (features, nothing), words
         return batch
+
+    def _some(self, bank: MediaBank, modality: str, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Features and words of `count`, some of them new."""
+        drawn = self.pools[modality].batch(-(-count // self.uses), rng)
+        new = bank.model.encoders[modality].encode(drawn.items), bank.spell(modality, drawn.told)
+        if self.uses == 1:
+            return new
+        old = self._kept.get(modality)
+        kept = new if old is None else tuple(torch.cat([a, b])[-KEPT:] for a, b in zip(old, new, strict=True))
+        self._kept[modality] = kept[0], kept[1]
+        which = torch.randint(len(kept[0]), (count - len(new[0]),), generator=rng, device=rng.device)
+        return torch.cat([new[0], kept[0][which]]), torch.cat([new[1], kept[1][which]])

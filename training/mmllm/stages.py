@@ -7,6 +7,7 @@
 | 3          | LoRA, rows, input and output projectors    | all of them           | all of these                       |
 | repeat     | output projectors                          | all that make files   | align, decide, denoise             |
 | preference | LoRA                                       | pairs                 | DPO, text, align, decide           |
+| content    | input projectors                           | no dialogues          | spell                              |
 
 (text, align and decide of the preference stage: those of the better answer.)
 
@@ -19,6 +20,9 @@ hold no more than six words, and alignment goes on through all of them.
 `replays`: after each step the output projectors learn so many times more from runs remembered (`replay.py`).
 `contents`: and the input projectors from so many batches of `spell` alone: without them stage 3 undid what stage 1
 had learnt, as a dialogue holds a file or two and its text loss pulls at them (2026-11-26 in docs/log.md).
+
+The stage `content` at the end is for budgets in which stage 1 did not learn to spell well enough: what it spells,
+the language model reads already.
 
 The repeat leaves the signal rows alone: LoRA moved the hidden states that the output projectors
 read, and only these have to follow; rows trained on requests for media alone would answer everything with media.
@@ -77,11 +81,12 @@ STAGES = {
               alone=0.8),
         Stage("2", ("rows", "output_projectors"), ("make",), {"text": 1.0, "echo": 0.2, **_MAKING}, steps=3000,
               batch=32, share=0.08, replays=2),
-        Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.50, replays=2, contents=1),
+        Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.46, replays=2, contents=1),
         Stage("repeat", ("output_projectors",), ("make", "turn", "two", "talk"), _MAKING, steps=1000, batch=48,
               share=0.12, replays=6, remembers=16_384).scaled(0.7),
         Stage("preference", ("lora",), None, {"dpo": 1.0, "text": 0.5, "align": 0.5, "decide": 0.2}, steps=400,
               batch=8, share=0.04, most=400).scaled(0.1),
+        Stage("content", ("projectors",), ("tell", "both"), {"spell": 1.0}, batch=32, share=0.04, alone=1.0),
     )
 }  # fmt: skip
 ORDER = tuple(STAGES)

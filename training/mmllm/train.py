@@ -132,7 +132,7 @@ def _begin_from(model: MultimodalLM, out: Path, name: str, say: Say) -> None:
             checkpoint.load(model, out / before / "model")
             say(f"stage {name}: goes on from stage {before}")
             return
-    if name in ("repeat", "preference"):
+    if name in ("repeat", "preference", "content"):
         raise InputError(f"Stage {name} needs what stage 3 made, and '{out}' has none; run `--stage 3` first.")
 
 
@@ -425,5 +425,5 @@ def _silent(text: str) -> None:
 
 
 def all_stages() -> tuple[str, ...]:
-    """1, 2, 3, the repeat of 2, preference."""
+    """1, 2, 3, the repeat of 2, preference, content."""
     return tuple(STAGES)

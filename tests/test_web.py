@@ -187,7 +187,9 @@ def test_a_refused_request_stays_in_the_box_and_shows_no_broken_picture(chromium
     ada.ask("make it grey", broken)
     ada.sees("broken.png")
     ada.page.wait_for_function("document.querySelector('#al-box textarea').value == 'make it grey'", timeout=30_000)
+    ada.page.wait_for_selector("#al-box .thumbnail-item[data-unseen='broken.png']", timeout=30_000)
     assert ada.page.locator("#al-box .thumbnail-item").count() == 1
+    assert ada.page.locator("#al-box .thumbnail-item img:visible").count() == 0, "its name stands in for it"
     assert ada.page.locator("#al-chat img").count() == 0
     ada.page.locator("#al-box .thumbnail-item button").click()
     ada.ask("draw a cat")
@@ -206,7 +208,13 @@ FOCUS = """() => {
 @browser_needed
 def test_the_keyboard_reaches_every_control_and_the_focus_is_seen(chromium, serve):
     ada = Visitor(chromium, serve(CHAIN[:1]))
-    assert ada.page.evaluate(FOCUS)[0].startswith("What shall I do?"), "one can type at once"
+    ada.page.wait_for_function("document.activeElement.ariaLabel == 'Request'", timeout=60_000)  # one can type at once
+    assert ada.page.get_by_role("group", name="Mode").count() == 1
+    assert not ada.page.get_by_role("button", name="New conversation").is_visible(), "the sidebar is closed"
+    ada.page.click(".sidebar .toggle-button")
+    ada.page.get_by_role("button", name="New conversation").wait_for(timeout=30_000)
+    ada.page.click(".sidebar .toggle-button")
+    ada.page.focus("#al-box textarea")
     ada.page.keyboard.type("draw a cat")
     ada.page.keyboard.press("Shift+Enter")
     ada.page.keyboard.type("a red one")

@@ -28,10 +28,33 @@ label:has(input:focus-visible) {outline: 2px solid #2563eb !important; outline-o
 #al-mode label.selected {border-color: var(--color-accent); font-weight: 600}
 #al-choices {align-items: center}
 #al-chat [aria-label=Share] {display: none}  /* it would send the picture to a hub elsewhere */
+.sidebar:not(.open) .sidebar-content {visibility: hidden}  /* closed, the keyboard passes it by */
+#al-box .thumbnail-item[data-unseen] img {visibility: hidden}
+#al-box .thumbnail-item[data-unseen]::before {
+  content: attr(data-unseen); position: absolute; inset: 4px; overflow: hidden;
+  font-size: 11px; line-height: 1.2; overflow-wrap: anywhere; color: var(--body-text-color)
+}
 footer {display: none !important}
 @media (max-width: 640px) {.gradio-container {padding: 6px !important} #al-chat {min-height: 240px}}
 """
 )
+# Gradio names neither the box nor the group of modes, and shows a file that is no picture as a broken one. Its own
+# autofocus would take the focus back at every change of the box, and trap the keyboard in it.
+LOADED = """() => {
+  const name = (where, words) => document.querySelector(where)?.setAttribute('aria-label', words);
+  name('#al-box textarea', 'Request');
+  name('#al-mode', 'Mode');
+  name('.sidebar .toggle-button', 'Conversations');
+  for (const kind of ['error', 'load']) document.addEventListener(kind, event => {
+    const item = event.target.closest?.('#al-box .thumbnail-item');
+    if (!item) return;
+    const file = event.target.src.split('/').pop();
+    try { event.target.alt = decodeURIComponent(file); } catch { event.target.alt = file; }
+    if (kind == 'error') item.dataset.unseen = event.target.alt;
+    else delete item.dataset.unseen;
+  }, true);
+  document.querySelector('#al-box textarea')?.focus();
+}"""
 EXAMPLES = (
     "Say 'The kettle is on, come in.' aloud",
     "How similar are 'a dog runs in the park' and 'a puppy plays outside'?",
@@ -122,7 +145,6 @@ def build(door: Door) -> Any:
         new.click(door.new, [], [*shown, known], **idle)
         known.input(door.open, [owner, known], shown, **idle)
         forget.click(door.forget, [owner, known], [*shown, known], **idle)
-        # Gradio's own autofocus would take the focus back at every change of the box, and trap the keyboard in it.
-        page.load(None, js="() => document.querySelector('#al-box textarea')?.focus()")
+        page.load(None, js=LOADED)
         page.load(door.arrive, [owner, thread], [owner, known], **idle)
     return page

@@ -6,6 +6,7 @@ the output is no terminal the same is said in lines, without colours and without
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -77,6 +78,10 @@ def open_console(**options: Any) -> Any:
     return Console(highlight=False, emoji=False, **options)
 
 
+_NAMED = re.compile(r"!?\[([^\[\]\n]+)\]\(\1\)")
+_MAY_BE = re.compile(r"(?:!|!?\[[^\[\]\n]*(?:\](?:\([^()\n]*)?)?)\Z")
+
+
 class TerminalView:
     """Shows events as they come. Use as a context manager, so that moving parts are ended.
 
@@ -89,6 +94,7 @@ class TerminalView:
         self.console = console or open_console()
         self.board = Board(self.console, plan) if self.console.is_terminal else None
         self.words = Words(self.console) if self.console.is_terminal else None
+        self.names = Names()
         self.said_download: set[str] = set()
         self.in_answer = self.ended = False
 
@@ -162,19 +168,47 @@ class TerminalView:
             if self.board:
                 self.board.stop()
             self.console.print("\n[bold]Answer[/bold]" if self.board is None or self.board.rows else "")
-        text = harmless(event.text)
-        self.ended = text.endswith("\n")
-        self._write(self.words.feed(text) if self.words else text)
+        self._say(self.names.feed(harmless(event.text)))
 
     def _on_AnswerDone(self, event: AnswerDone | None = None) -> None:
         if self.in_answer:
             self.in_answer = False
+            self._say(self.names.flush())
             self._write((self.words.flush() if self.words else "") + "\n" * (not self.ended))
+
+    def _say(self, text: str) -> None:
+        if text:
+            self.ended = text.endswith("\n")
+            self._write(self.words.feed(text) if self.words else text)
 
     def _write(self, text: str) -> None:
         from rich.text import Text
 
         self.console.print(Text(text), end="", soft_wrap=True)
+
+
+class Names:
+    """Writes a file that an answer names as a link, `[a.png](a.png)`, as its name alone. Texts come in pieces: what
+    may yet become such a link waits for the rest. Links that lead elsewhere stay as they are."""
+
+    LONGEST = 400  # characters of a link
+
+    def __init__(self) -> None:
+        self.open = ""
+
+    def feed(self, text: str) -> str:
+        """What can be written by now."""
+        text, at, self.open = self.open + text, 0, ""
+        for link in _NAMED.finditer(text):
+            at = link.end()
+        if (found := _MAY_BE.search(text, at)) and len(found[0]) <= self.LONGEST:
+            text, self.open = text[: found.start()], found[0]
+        return _NAMED.sub(r"\1", text)
+
+    def flush(self) -> str:
+        """What waited and became none."""
+        last, self.open = self.open, ""
+        return last
 
 
 class Words:

@@ -3,10 +3,13 @@
 import asyncio
 import io
 import json
+import re
 
 import chat_rig
 import pytest
 from chat_rig import DRAW, Person, do, printed
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from rig import engine, settings, task
 
@@ -16,6 +19,7 @@ from anyloom.agent.chat.commands import COMMANDS, Command, dragged, expand, read
 from anyloom.agent.chat.complete import completer
 from anyloom.agent.chat.loop import guarded
 from anyloom.agent.chat.talk import Quit, Talk
+from anyloom.agent.terminal import Names
 from anyloom.controller.fakes import ScriptedController
 from anyloom.core.errors import InputError, UnknownName
 from anyloom.core.settings import terminal_pictures
@@ -235,3 +239,15 @@ async def test_bad_files_and_addresses_get_the_sentence_of_every_door(tmp_path):
         await guarded(talk, f"/attach {address}")
         assert len(printed(talk).strip().splitlines()) == 1, printed(talk)
     assert len(talk.attached) == attached
+
+
+@given(
+    st.lists(st.sampled_from(["[a.png]", "(a.png)", "(b)", "[a](b)", "[", "]", "!", "(", ")", "x "]), max_size=9),
+    st.integers(1, 9),
+)
+def test_a_file_is_named_without_its_link_however_the_text_comes(words, size):
+    text = "".join(["see ![my a.png](my a.png) and [docs](https://x.y) ", *words])
+    names = Names()
+    said = "".join(names.feed(text[n : n + size]) for n in range(0, len(text), size)) + names.flush()
+    assert said.startswith("see my a.png and [docs](https://x.y) ")
+    assert said == re.sub(r"!?\[([^\[\]\n]+)\]\(\1\)", r"\1", text)

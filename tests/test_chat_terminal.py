@@ -97,7 +97,7 @@ def test_a_whole_conversation(home):
         term.wait("attached cat.png (image,")
         term.wait("image-to-image")
         term.wait("pillow-classic")
-        term.wait("Done: [picture.png]")
+        term.wait("Done: picture.png")
         term.wait("▀")
         term.wait("picture.png  picture, 40 × 20")
         enter(term, "/open 3")

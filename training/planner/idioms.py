@@ -1,4 +1,4 @@
-"""What people ask for most, as whole requests with their plans: idioms/*.yaml.
+"""What people ask for most, as whole requests with their plans: whole_requests/*.yaml.
 
 Graphs drawn at random hold the common ones too seldom: "describe this aloud" is one pair of tools among
 thousands. An idiom names its tools by capability, so that it is asked for over any list that has them:
@@ -61,7 +61,7 @@ def load() -> tuple[Idiom, ...]:
     import yaml
 
     found: list[Idiom] = []
-    for file in sorted((FOLDER / "idioms").glob("*.yaml")):
+    for file in sorted((FOLDER / "whole_requests").glob("*.yaml")):
         read = yaml.safe_load(file.read_text())
         found += [_idiom(raw, read["words"], file.name) for raw in read["idioms"]]
     return tuple(found)

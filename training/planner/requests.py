@@ -73,7 +73,7 @@ class RequestWriter:
     # -- idioms ---------------------------------------------------------------------------------
 
     def idiom(self, box: Toolbox) -> Item | None:
-        """A whole request out of idioms/*.yaml; None when the list has no tools for any."""
+        """A whole request out of whole_requests/*.yaml; None when the list has no tools for any."""
         able = fitting(load(), box.capabilities)
         if not able:
             return None

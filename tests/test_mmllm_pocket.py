@@ -25,6 +25,8 @@ from anyloom.pocket import media as files
 from anyloom.training.mmllm import check as checking
 from anyloom.training.mmllm.batches import MediaBank, content_batch, make_batch
 from anyloom.training.mmllm.check import Tests, check, names, requests, runs_whole
+from anyloom.training.mmllm.drawn import with_drawn
+from anyloom.training.mmllm.fresh import Fresh
 from anyloom.training.mmllm.instructions import Bank, build, phrases, voices
 from anyloom.training.mmllm.items import read_manifest
 from anyloom.training.mmllm.media import Counts, export
@@ -32,6 +34,7 @@ from anyloom.training.mmllm.replay import Replay
 from anyloom.training.mmllm.stages import STAGES, set_trainable
 from anyloom.training.mmllm.train import Data, Options, Training, _adapted, _sorted, run
 from anyloom.training.pocket.audio_voices import VOICES
+from anyloom.training.pocket.encoders_data import Batch
 
 COUNTS = Counts(scenes=6, clips=3, sounds=4, tests=4, asked_images=8, asked_clips=5)
 
@@ -243,8 +246,9 @@ def test_minutes_bound_a_run_and_each_stage_has_its_share(tmp_path):
     run(toy_model(), Data(items, talks), tmp_path / "out", ["2", "3"], options, say=quiet)
     last = {s: [json.loads(x) for x in (tmp_path / "out" / s / "log.jsonl").read_text().splitlines()][-1]
             for s in ("2", "3")}  # fmt: skip
+    whole = STAGES["2"].share + STAGES["3"].share
     for name, line in last.items():
-        assert line["seconds"] == pytest.approx(3 * STAGES[name].share, abs=1.5)
+        assert line["seconds"] == pytest.approx(3 * STAGES[name].share / whole, abs=1.5)
     assert not any(k.startswith("denoise") for k in last["3"])
     assert sum(s.share for s in STAGES.values()) == pytest.approx(1)
 
@@ -265,6 +269,47 @@ def test_what_frozen_parts_made_is_kept_for_the_next_run(tmp_path, monkeypatch):
     model.encoders["image"].fingerprint = "another"
     with pytest.raises(pytest.fail.Exception):
         MediaBank(model, items, "cpu", tmp_path / "bank").fill(talks, quiet)
+
+
+class FewPictures:
+    """A pool of two things, drawn as an encoder of this many tokens and this width reads them."""
+
+    def __init__(self, *shape):
+        self.shape = shape
+
+    def batch(self, n, rng):
+        told = [("ball", "ball"), ("ball and red cup", "ball"), ("three cups", "cup")]
+        told = [told[k % 3] for k in range(n)]
+        items = torch.randn(n, *self.shape, generator=rng)
+        return Batch(items, [t for t, _ in told], [t for t, _ in told], [c for _, c in told], torch.arange(n))
+
+    def texts(self):
+        yield "a ball and red cup three cups"
+
+
+def test_dialogues_show_what_is_drawn_for_them_and_no_file(tmp_path, monkeypatch):
+    items, model = toy_items(tmp_path), toy_model()
+    monkeypatch.setattr(type(model.encoders["image"]), "prepare", lambda *a: pytest.fail("a file was read"))
+    encoder = model.encoders["image"]
+    fresh = Fresh({"image": FewPictures(encoder.tokens, encoder.width)}, "cpu")
+    bank = MediaBank(model, items, "cpu", None, fresh.texts())
+    files_ = build(items, "train", 2000, chat=lambda question: "Fine.", kinds=("plain",))
+    data = with_drawn(Data(items, files_, [], fresh), bank, 30, seed=3)
+    assert len(data.talks) == 120
+    seen = {p.key for t in data.talks for u in t.turns for p in u.pieces if isinstance(p, Seen)}
+    assert seen
+    assert all(k.startswith("drawn-image-") for k in seen)
+    said = " ".join(p for t in data.talks for u in t.turns for p in u.pieces if isinstance(p, str)).lower()
+    assert [c for c in ("a ball and a red cup", "three cups", "fine.") if c not in said] == []
+    assert "fine." not in str(with_drawn(Data(items, files_[:5], [], fresh), bank, 30, seed=4).talks).lower()
+    made = {p.modality for t in data.talks for u in t.turns for p in u.pieces if isinstance(p, Made)}
+    assert made == set(SENSES), "what is asked for are all captions"
+    bank.fill([t.turns for t in data.talks], quiet)
+    batch = make_batch(model, bank, [t.turns for t in data.talks[:20]], spell=True, echo=True, denoise=False)
+    assert torch.isfinite(sum(v for v in model(batch).values()))
+    other = MediaBank(model, items, "cpu", None, fresh.texts())
+    again = with_drawn(Data(items, files_, [], fresh), other, 30, seed=3)
+    assert again.talks == data.talks
 
 
 def test_figures_of_a_toy_model_come_with_their_counts(tmp_path):

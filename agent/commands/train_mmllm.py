@@ -18,7 +18,7 @@ import click
 from ...core.errors import InputError, SettingsError
 from .options import settings_from, shared
 
-STAGES = ("1", "2", "3", "repeat", "preference", "content", "all")
+STAGES = ("1", "2", "3", "repeat", "preference", "content", "settle", "all")
 
 models = click.option(
     "--models", type=click.Path(path_type=Path, exists=True),
@@ -77,9 +77,11 @@ def mmllm_data(
 @click.option("--dialogues", type=click.Path(path_type=Path, exists=True), required=True,
               help="The folder that `train mmllm-data` made.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where stages, logs and checkpoints go.")
-@click.option("--minutes", type=click.FloatRange(0.01), help="Of all stages together (on a CPU: of its time).")
+@click.option("--minutes", type=click.FloatRange(0.01), help="Of all stages that are run (on a CPU: of its time).")
 @click.option("--steps", type=click.IntRange(1), help="Steps of each stage; a stage's own number otherwise.")
 @click.option("--batch", type=click.IntRange(1), help="Dialogues in a step.")
+@click.option("--scale", type=click.FloatRange(0.01), default=1.0, show_default=True,
+              help="Times every stage's own number of dialogues in a step.")  # fmt: skip
 @click.option("--rate", type=click.FloatRange(1e-6), default=1.0, help="Times every stage's own learning rates.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--base", type=click.Path(path_type=Path, exists=True), help="A folder with the backbone's weights.")
@@ -91,13 +93,18 @@ def mmllm_data(
               help="The folder of `train data`: input projectors then see each picture drawn anew.")  # fmt: skip
 @click.option("--sounds", type=click.Path(path_type=Path, exists=True), help="The same of `train sound-data`.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that play sounds.")
+@click.option("--drawn", type=click.IntRange(0), default=0, show_default=True,
+              help="Show so many drawn pictures, and some clips and sounds, in place of the files.")  # fmt: skip
+@click.option("--uses", type=click.IntRange(1), default=4, show_default=True,
+              help="How often spelling learns from what is drawn.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on from what --out holds.")
 @models
 @shared
 def mmllm(
     recipe: str, stage: str, dialogues: Path, out: Path, minutes: float | None, steps: int | None, batch: int | None,
     rate: float, seed: int, base: Path | None, denoise: bool, text_side: bool, precision: str, pictures: Path | None,
-    sounds: Path | None, workers: int, resume: bool, models: Path | None, **flags: Any,
+    sounds: Path | None, workers: int, drawn: int, uses: int, scale: float, resume: bool, models: Path | None,
+    **flags: Any,
 ) -> None:  # fmt: skip
     """Train the end-to-end model: alignment in, alignment out, instructions with LoRA, preference."""
     _needs("accelerate", "peft")
@@ -109,7 +116,7 @@ def mmllm(
     bf16 = _fast_bfloat16(device) if precision == "auto" else precision == "bfloat16"
     model = _model(Recipe.read(recipe), settings, base, device, bf16, models, text_side, seed)
     options = Options(
-        steps=steps, minutes=minutes, batch=batch, rate=rate, seed=seed, resume=resume, bf16=bf16,
+        steps=steps, minutes=minutes, batch=batch, scale=scale, rate=rate, seed=seed, resume=resume, bf16=bf16,
         denoise=denoise and not text_side,
     )  # fmt: skip
     stages = all_stages() if stage == "all" else (stage,)
@@ -117,8 +124,11 @@ def mmllm(
     if pictures is not None or sounds is not None:
         from ...training.mmllm.fresh import Fresh
 
-        uses = 4 if device == "cpu" else 1
-        data = replace(data, fresh=Fresh.open(pictures, sounds, device, workers=workers, seed=seed, uses=uses))
+        kept = 16_384 if device == "cpu" else 65_536
+        fresh = Fresh.open(pictures, sounds, device, workers=workers, seed=seed, uses=uses, kept=kept)
+        data = replace(data, fresh=fresh, drawn=drawn)
+    elif drawn:
+        raise InputError("`--drawn` draws from what `--pictures` and `--sounds` name; name at least one of them.")
     folder = run(model, data, out, stages, options, say=click.echo)
     click.echo(f"The checkpoint is in {folder}; measure it with `anyloom train mmllm-check --model {folder}`.")
 
@@ -220,11 +230,14 @@ def _model(
     from ...mmllm.model import MultimodalLM
     from ...mmllm.recipe import Part
 
+    built = recipe
     if base is not None:
-        recipe = replace(recipe, backbone=Part(recipe.backbone.kind, {**recipe.backbone.options, "folder": str(base)}))
+        built = replace(recipe, backbone=Part(recipe.backbone.kind, {**recipe.backbone.options, "folder": str(base)}))
     setting = Setting(_weights(settings, models), device, "bfloat16" if bf16 else "float32")
     torch.manual_seed(seed)
-    return MultimodalLM.build(recipe, _parts(text_side), setting)
+    model = MultimodalLM.build(built, _parts(text_side), setting)
+    model.recipe = recipe  # a checkpoint names the base, not where it lay here
+    return model
 
 
 def _installed(settings: Any) -> Path:

@@ -30,6 +30,34 @@ WORKERS = 4
 KEPT = ("features", "conditions")  # what is written to the folder
 
 
+class Shelf:
+    """Tensors of one shape by key, float16, on the device that uses them."""
+
+    def __init__(self, device: str | torch.device):
+        self.device = device
+        self.rows: dict[str, int] = {}
+        self._parts: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, keys: Sequence[str], values: Tensor) -> None:
+        """Puts (n, …) behind what is there; keys are new."""
+        self.rows.update({k: len(self.rows) + n for n, k in enumerate(keys)})
+        self._parts.append(values.detach().to(self.device, torch.float16))
+
+    def get(self, keys: Sequence[str]) -> Tensor:
+        """(n, …), float32."""
+        return self.whole[torch.tensor([self.rows[k] for k in keys], device=self.device)].float()
+
+    @property
+    def whole(self) -> Tensor:
+        """All of them, in order."""
+        if len(self._parts) > 1:
+            self._parts = [torch.cat(self._parts)]
+        return self._parts[0]
+
+
 class MediaBank:
     """Features, latents, conditions and words of the training data, computed when first wanted."""
 
@@ -41,11 +69,22 @@ class MediaBank:
         self.layout = model.layout()
         items = list(items)
         self.files = {i.id: i.file for i in items if i.file is not None}
-        self._kept: dict[tuple[str, str], dict[str, Tensor]] = {}
+        self._kept: dict[tuple[str, str], Shelf] = {}
+        self._new_words = False
         self._laid: dict[tuple[tuple[Turn, ...], bool], Laid] = {}
         self._row_of, self.table = self._words([*(i.caption for i in items if i.file is not None), *texts])
         self._spelled = {i.id: self._spell(i.modality, i.caption) for i in items if i.file is not None}
-        self._said, self.spoken = self._captions({c for i in items for c in i.captions})
+        self._called = {c for i in items for c in i.captions}
+        self._said, self.spoken = self._captions(self._called)
+
+    def put(self, items: Sequence[Item], features: Tensor) -> None:
+        """Items of one modality that have no files, with their features (n, t, width)."""
+        modality = items[0].modality
+        self._shelf("features", modality).add([i.id for i in items], features)
+        self._spelled |= {i.id: self._spell(modality, i.caption) for i in items}
+        if new := {c for i in items for c in i.captions} - self._called:
+            self._called |= new
+            self._new_words = True
 
     def features(self, modality: str, keys: Sequence[str]) -> Tensor:
         """(n, t, width) of files, by id."""
@@ -76,6 +115,9 @@ class MediaBank:
     def echoed(self, modality: str, captions: Sequence[str]) -> Tensor:
         """(n, signals): the words of captions, as rows of `spoken`; IGNORED behind the last and where unknown."""
         count = self.model.signals.counts[modality]
+        if self._new_words:
+            self._said, self.spoken = self._captions(self._called)
+            self._new_words = False
         rows = [(self._said.get(thing_of(c), []) + [IGNORED] * count)[:count] for c in captions]
         return torch.tensor(rows, device=self.device)
 
@@ -88,7 +130,7 @@ class MediaBank:
 
     def keys(self, modality: str) -> list[str]:
         """Ids of all files of a modality whose features are known."""
-        return list(self._kept.get(("features", modality), ()))
+        return list(self._shelf("features", modality).rows)
 
     def fill(self, talks: Iterable[Sequence[Turn]], say: Callable[[str], None]) -> None:
         """Computes all features and conditions that these dialogues want, and keeps them in the folder."""
@@ -106,22 +148,27 @@ class MediaBank:
         for what, wanted, get in (("features", seen, self.features), ("conditions", made, self.conditions)):
             for modality, keys in wanted.items():
                 self._read(what, modality)
-                before = len(self._kept.setdefault((what, modality), {}))
-                for start in range(0, len(keys), AT_ONCE):
-                    get(modality, list(keys)[start : start + AT_ONCE])
-                if len(self._kept[what, modality]) > before:
+                before = len(self._shelf(what, modality))
+                some = [k for k in keys if k not in self._shelf(what, modality).rows]
+                for start in range(0, len(some), AT_ONCE):
+                    get(modality, some[start : start + AT_ONCE])
+                if len(self._shelf(what, modality)) > before:
                     say(f"{what} of {len(keys)} {modality} items")
                     self._write(what, modality)
 
     def _all(self, what: str, modality: str, keys: Sequence[str], make: Callable[[Sequence[str]], Tensor]) -> Tensor:
-        kept = self._kept.setdefault((what, modality), {})
-        missing = [k for k in dict.fromkeys(keys) if k not in kept]
+        kept = self._shelf(what, modality)
+        missing = [k for k in dict.fromkeys(keys) if k not in kept.rows]
         for start in range(0, len(missing), AT_ONCE):
             some = missing[start : start + AT_ONCE]
             with torch.no_grad():
-                made = make(some)
-            kept.update(zip(some, made.detach().to("cpu", torch.float16), strict=True))
-        return torch.stack([kept[k] for k in keys]).to(self.device, torch.float32)
+                kept.add(some, make(some))
+        return kept.get(keys)
+
+    def _shelf(self, what: str, modality: str) -> Shelf:
+        if (what, modality) not in self._kept:
+            self._kept[what, modality] = Shelf(self.device)
+        return self._kept[what, modality]
 
     def _files(self, keys: Sequence[str], prepare: Any, network: Any) -> Tensor:
         if unknown := [k for k in keys if k not in self.files]:
@@ -163,23 +210,22 @@ class MediaBank:
     def _write(self, what: str, modality: str) -> None:
         from safetensors.torch import save_file
 
-        file, kept = self._file(what, modality), self._kept[what, modality]
+        file, kept = self._file(what, modality), self._shelf(what, modality)
         if file is None or what not in KEPT:
             return
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
-        save_file({"values": torch.stack(list(kept.values()))}, part, {"keys": json.dumps(list(kept))})
+        save_file({"values": kept.whole.cpu()}, part, {"keys": json.dumps(list(kept.rows))})
         part.replace(file)
 
     def _read(self, what: str, modality: str) -> None:
         from safetensors import safe_open
 
         file = self._file(what, modality)
-        if file is None or not file.exists() or self._kept.get((what, modality)):
+        if file is None or not file.exists() or len(self._shelf(what, modality)):
             return
         with safe_open(file, "pt") as opened:
-            keys = json.loads(opened.metadata()["keys"])
-            self._kept[what, modality] = dict(zip(keys, opened.get_tensor("values"), strict=True))
+            self._shelf(what, modality).add(json.loads(opened.metadata()["keys"]), opened.get_tensor("values"))
 
 
 def make_batch(

@@ -17,26 +17,26 @@ from torch import Tensor
 
 from ...mmllm.model import Batch
 from ..pocket.encoders_data import Pool
+from ..pocket.image_words import article
 from .batches import MediaBank
 
 SHARES = {"image": 1.0, "video": 0.4, "audio": 0.5}  # there is most to be told apart in pictures, and clips cost most
-
-
 KEPT = 16_384  # features of each modality that are remembered
+NUMBERS = ("two", "three", "four")
 
 
 class Fresh:
     """One pool of each modality. `uses`: how often what was drawn is learnt from, since the encoders are most of a
-    step on a CPU."""
+    step. `kept`: how many of each modality are remembered for it."""
 
-    def __init__(self, pools: Mapping[str, Pool], device: str, uses: int = 1):
-        self.pools, self.device, self.uses = dict(pools), device, uses
+    def __init__(self, pools: Mapping[str, Pool], device: str, uses: int = 1, kept: int = KEPT):
+        self.pools, self.device, self.uses, self.kept = dict(pools), device, uses, kept
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}
 
     @classmethod
     def open(
         cls, pictures: Path | None, sounds: Path | None, device: str, clips: int = 8000, workers: int = 1,
-        seed: int = 0, uses: int = 1,
+        seed: int = 0, uses: int = 1, kept: int = KEPT,
     ) -> Fresh:  # fmt: skip
         """The folders of `train data` and `train sound-data`, either or both."""
         from ..pocket.audio_data import SoundData
@@ -53,7 +53,7 @@ class Fresh:
             }
         if sounds is not None:
             pools["audio"] = SoundPool(SoundData.read(sounds), device, clips, workers, seed + 5)
-        return cls(pools, device, uses)
+        return cls(pools, device, uses, kept)
 
     def texts(self) -> Iterator[str]:
         """Everything that may be said, so that its words are known."""
@@ -77,11 +77,23 @@ class Fresh:
     def _some(self, bank: MediaBank, modality: str, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Features and words of `count`, some of them new."""
         drawn = self.pools[modality].batch(-(-count // self.uses), rng)
-        new = bank.model.encoders[modality].encode(drawn.items), bank.spell(modality, drawn.told)
+        said = [sentence(modality, told, name) for told, name in zip(drawn.told, drawn.names, strict=True)]
+        with torch.no_grad():
+            new = bank.model.encoders[modality].encode(drawn.items), bank.spell(modality, said)
         if self.uses == 1:
             return new
         old = self._kept.get(modality)
-        kept = new if old is None else tuple(torch.cat([a, b])[-KEPT:] for a, b in zip(old, new, strict=True))
+        kept = new if old is None else tuple(torch.cat([a, b])[-self.kept :] for a, b in zip(old, new, strict=True))
         self._kept[modality] = kept[0], kept[1]
         which = torch.randint(len(kept[0]), (count - len(new[0]),), generator=rng, device=rng.device)
         return torch.cat([new[0], kept[0][which]]), torch.cat([new[1], kept[1][which]])
+
+
+def sentence(modality: str, told: str, name: str) -> str:
+    """What a pool says of an item, as captions of files say it: "a dog face and a pizza", "three dog faces"."""
+    if modality == "audio":
+        return told
+    first, _, second = told.partition(" and ")
+    if second and first == name:
+        return f"{article(first)} and {article(second)}"
+    return told if told.split(" ")[0] in NUMBERS else article(told)

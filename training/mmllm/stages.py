@@ -8,6 +8,7 @@
 | repeat     | output projectors                          | all that make files   | align, decide, denoise             |
 | preference | LoRA                                       | pairs                 | DPO, text, align, decide           |
 | content    | input projectors                           | no dialogues          | spell                              |
+| settle     | LoRA, rows, output projectors              | all of them           | text, echo, align, decide, denoise |
 
 (text, align and decide of the preference stage: those of the better answer.)
 
@@ -21,8 +22,9 @@ hold no more than six words, and alignment goes on through all of them.
 `contents`: and the input projectors from so many batches of `spell` alone: without them stage 3 undid what stage 1
 had learnt, as a dialogue holds a file or two and its text loss pulls at them (2026-11-26 in docs/log.md).
 
-The stage `content` at the end is for budgets in which stage 1 did not learn to spell well enough: what it spells,
-the language model reads already.
+The stage `content` goes on with spelling once the rest has learnt what it can: what it spells, the language model
+reads already. After it the input projectors rest, and `settle` lets the language model learn to read what they have
+come to say, with its errors.
 
 The repeat leaves the signal rows alone: LoRA moved the hidden states that the output projectors
 read, and only these have to follow; rows trained on requests for media alone would answer everything with media.
@@ -80,13 +82,15 @@ STAGES = {
         Stage("1", ("projectors",), ("tell", "both"), {"text": 1.0, "spell": 0.3}, steps=3000, batch=32, share=0.26,
               alone=0.8),
         Stage("2", ("rows", "output_projectors"), ("make",), {"text": 1.0, "echo": 0.2, **_MAKING}, steps=3000,
-              batch=32, share=0.08, replays=2),
-        Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.46, replays=2, contents=1),
+              batch=32, share=0.06, replays=2),
+        Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.4, replays=2, contents=1),
         Stage("repeat", ("output_projectors",), ("make", "turn", "two", "talk"), _MAKING, steps=1000, batch=48,
-              share=0.12, replays=6, remembers=16_384).scaled(0.7),
+              share=0.1, replays=6, remembers=16_384).scaled(0.7),
         Stage("preference", ("lora",), None, {"dpo": 1.0, "text": 0.5, "align": 0.5, "decide": 0.2}, steps=400,
-              batch=8, share=0.04, most=400).scaled(0.1),
-        Stage("content", ("projectors",), ("tell", "both"), {"spell": 1.0}, batch=32, share=0.04, alone=1.0),
+              batch=8, share=0.03, most=400).scaled(0.1),
+        Stage("content", ("projectors",), ("tell", "both"), {"spell": 1.0}, batch=32, share=0.09, alone=1.0),
+        Stage("settle", ("lora", "rows", "output_projectors"), None, {k: w for k, w in _ALL.items() if k != "spell"},
+              batch=24, share=0.06).scaled(0.25),
     )
 }  # fmt: skip
 ORDER = tuple(STAGES)

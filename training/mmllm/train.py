@@ -27,6 +27,7 @@ from ...mmllm import checkpoint
 from ...mmllm.backbones.quick import quicken
 from ...mmllm.model import MultimodalLM
 from .batches import MediaBank, content_batch, length_of, make_batch
+from .drawn import with_drawn
 from .fresh import Fresh
 from .instructions import Talk
 from .items import Item
@@ -45,13 +46,14 @@ class Data:
     talks: Sequence[Talk]
     pairs: Sequence[Pair] = ()
     fresh: Fresh | None = None  # what content is spelled from; the files of the items otherwise
+    drawn: int = 0  # so many pictures stand in dialogues in place of the files (`drawn.py`)
 
 
 @dataclass(frozen=True)
 class Options:
     """How a run goes. None leaves a stage's own number.
 
-    `minutes`: of all stages together, each has its share; without `steps` these alone bound a stage; on a CPU they
+    `minutes`: of all stages that are run, each has its share; without `steps` these alone bound a stage; on a CPU they
     are its own time, not the clock's. `denoise` off leaves the generators' own loss out.
     """
 
@@ -60,6 +62,7 @@ class Options:
     denoise: bool = True
     replays: int | None = None
     batch: int | None = None
+    scale: float = 1.0  # times a stage's own number of dialogues in a step
     rate: float = 1.0  # times a stage's own learning rates
     seed: int = 0
     resume: bool = False
@@ -85,9 +88,13 @@ def run(model: MultimodalLM, data: Data, out: Path, stages: Sequence[str], optio
         say = _silent
     texts = data.fresh.texts() if data.fresh is not None else ()
     bank = MediaBank(model, data.items, device, out / "bank", texts)
+    if data.drawn:
+        data = with_drawn(data, bank, data.drawn, options.seed)
+        say(f"{len(data.talks)} dialogues over {data.drawn} drawn pictures, and clips and sounds")
     _quick(model, options.bf16)
+    whole = sum(stage(name).share for name in stages)
     for name in stages:
-        how = _adapted(stage(name), options)
+        how = _adapted(replace(stage(name), share=stage(name).share / whole), options)
         _begin_from(model, out, name, say)
         done = out / name / "model"
         if options.resume and (done / "manifest.json").exists():
@@ -111,7 +118,8 @@ def _adapted(how: Stage, options: Options) -> Stage:
     weights = {k: v for k, v in how.weights.items() if options.denoise or k != "denoise"}
     steps = options.steps or endless
     replays = how.replays if options.replays is None else options.replays
-    how = replace(how, steps=steps, batch=options.batch or how.batch, weights=weights, replays=replays)
+    batch, remembers = options.batch or round(how.batch * options.scale), round(how.remembers * options.scale)
+    how = replace(how, steps=steps, batch=batch, weights=weights, replays=replays, remembers=remembers)
     return how.scaled(options.rate)
 
 
@@ -132,7 +140,7 @@ def _begin_from(model: MultimodalLM, out: Path, name: str, say: Say) -> None:
             checkpoint.load(model, out / before / "model")
             say(f"stage {name}: goes on from stage {before}")
             return
-    if name in ("repeat", "preference", "content"):
+    if name in ("repeat", "preference", "content", "settle"):
         raise InputError(f"Stage {name} needs what stage 3 made, and '{out}' has none; run `--stage 3` first.")
 
 
@@ -425,5 +433,5 @@ def _silent(text: str) -> None:
 
 
 def all_stages() -> tuple[str, ...]:
-    """1, 2, 3, the repeat of 2, preference, content."""
+    """1, 2, 3, the repeat of 2, preference, content, settle."""
     return tuple(STAGES)

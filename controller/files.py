@@ -40,6 +40,26 @@ def named_files(text: str, attached: Iterable[str] = ()) -> dict[str, str]:
     return files
 
 
+_BEFORE_OUTPUTS = "as|to|into|in|onto|called|named|name|it|save|write|export|download"
+_TO_BE_MADE = re.compile(rf"\b(?:{_BEFORE_OUTPUTS})\s*[:=]?\s*['\"`]?$", re.I)
+
+
+def absent_files(text: str, present: Iterable[str]) -> list[str]:
+    """Pictures, sounds and clips that a text wants to have read and that are not there ("transcribe talk.wav").
+
+    A name that the answer is to be kept under ("save it as cat.png") is none, nor is one that a present file
+    ends on or begins with ("the cat.png" of "my cat.png").
+    """
+    have = [name.lower() for name in present]
+    found = []
+    for name, kind in named_files(text).items():
+        at = text.find(name)
+        known = any(name.lower() in h or h in name.lower() for h in have)
+        if kind != "text" and not known and not _TO_BE_MADE.search(text[:at]):
+            found.append(name)
+    return found
+
+
 def without_names(text: str, names: Iterable[str], inside: bool = True) -> str:
     """A text for an expert, which gets the files themselves: "make it grey: house.png" becomes "make it grey".
 

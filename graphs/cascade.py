@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..controller.base import Outcome, PlanRequest, Turn
+from ..controller.files import absent_files
 from ..controller.plan import Checked, Plan, check
 from ..core.artifacts import Artifact
 from ..core.errors import AnyloomError, ExpertError, InputError, PlanError
@@ -329,8 +330,18 @@ class Cascade:
 
 def plan_request(request: Request, state: State) -> PlanRequest:
     """What the controller plans from: the request, the files it may use, and the conversation."""
+    check_named(request, state)
     files = modalities(offered_files(request, state))
     return PlanRequest(request.text, files, turns_of(state.get("turns") or ()))
+
+
+def check_named(request: Request, state: State) -> None:
+    """InputError where a request wants a picture, sound or clip read that is not there. Attached files may have
+    other names than the ones they are called by."""
+    files = all_files(request, state)
+    if not request.attachments and (absent := absent_files(request.text, files)):
+        have = f", or name one of {', '.join(list(files)[:5])}" if files else ""
+        raise InputError(f"There is no file '{absent[0]}' here; attach it{have}.")
 
 
 def turns_of(turns: Sequence[Mapping[str, Any]]) -> tuple[Turn, ...]:

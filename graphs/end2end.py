@@ -31,7 +31,7 @@ from ..mmllm.dialogue import Made, Piece, Seen, Turn
 from ..tools.contracts import Card, Expert, Output, Run, Tool
 from ..tools.selection import pick_device
 from .cache import key_of
-from .cascade import _remember, _thread, all_files, stream_emitter
+from .cascade import _remember, _thread, all_files, check_named, stream_emitter
 from .dispatch import Names, Progress
 from .executor import Job, ThreadExecutor, one_line
 from .runtime import Runtime
@@ -171,6 +171,7 @@ class EndToEndGraph:
     async def hear(self, state: State) -> dict[str, Any]:
         """Takes the request in."""
         request = Request.from_json(state["request"])
+        check_named(request, state)
         return {
             "request": request.to_json(), "run": state.get("run") or secrets.token_hex(5), "given": None, "plan": [],
             "bridges": [], "results": [], "round": 0, "rejected": False, "answer": None, "costs": {},

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from anyloom.controller.files import modality_of, named_files
+from anyloom.controller.files import absent_files, modality_of, named_files
 from anyloom.controller.toollist import read_tools
 from anyloom.core.errors import InputError
 
@@ -50,3 +50,21 @@ def test_a_broken_tool_list_is_one_sentence(tmp_path, content, said):
         read_tools(file)
     with pytest.raises(InputError, match="There is no tool list"):
         read_tools(tmp_path / "gone.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "present", "absent"),
+    [
+        ("transcribe nothing.wav", ["image.png"], ["nothing.wav"]),
+        ("describe 'my cat.png' and dog.jpg", ["dog.jpg"], ["my cat.png"]),
+        ("describe Cat.PNG", ["cat.png"], []),
+        ("draw a cat and save it as cat.png", [], []),
+        ("speak this into hello.wav: good morning", [], []),
+        ("summarize notes.txt", [], []),
+        ("describe https://example.org/a.png", [], []),
+        ("what does photo.png show?", ["/tmp/photo.png"], []),
+        ("draw a cat", [], []),
+    ],
+)
+def test_a_file_that_is_to_be_read_and_is_not_there_is_found(text, present, absent):
+    assert absent_files(text, present) == absent

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import Cancelled, InputError, WeightsError
+from .loops import going_round
 from .prefixes import Prefixes
 
 if TYPE_CHECKING:
@@ -288,7 +289,8 @@ class Session:
     ) -> str:
         """Continues the text and returns what was added; the session then stands right after it.
 
-        Ends where the grammar ends, at an end token, before a text of `stop`, or at `max_tokens`.
+        Ends where the grammar ends, at an end token, before a text of `stop`, at `max_tokens`, or, without a grammar,
+        where the text goes round in circles.
         `on_token` gets the text in pieces that join to the result. Cancelled, with the session after
         the pieces written so far, once `should_stop()` is true.
         """
@@ -321,6 +323,8 @@ class Session:
                     raise InputError(f"The grammar cannot be used: {matcher.get_error().splitlines()[0]}.")
                 self.ids.append(token)
                 out.add([token])
+                if not matcher and going_round(out.ids):
+                    break
             return self._settle(start, out)
 
     def _settle(self, start: int, out: _Written) -> str:

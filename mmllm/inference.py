@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import Cancelled, InputError
+from ..core.loops import going_round
 from .contracts import Check, Media, Progress
 from .dialogue import Laid, Turn
 
@@ -96,7 +97,7 @@ class Speaker:
             while len(reply.ids) < max_tokens:
                 check()
                 token = self._pick(last, len(reply.media) < MOST_MEDIA, temperature, random)
-                if token in self.ends:
+                if token in self.ends or going_round(reply.ids):
                     break
                 modality = self.model.signals.begins(token)
                 if modality is None:

@@ -86,8 +86,11 @@ class Board:
         elif isinstance(event, TaskStarted):
             row = self._row(event.id, event.task)
             row.status, row.expert, row.started = "running", event.expert, time.monotonic()
-        elif isinstance(event, TaskProgress) and event.id in self.rows:
-            self.rows[event.id].step = (event.done, event.total, event.note)
+        elif isinstance(event, TaskProgress):
+            if event.id in self.rows:
+                self.rows[event.id].step = (event.done, event.total, event.note)
+            elif not self.rows:  # end to end: there is no plan, and a model is opened first
+                self.doing = event.note
         elif isinstance(event, TaskDone):
             row = self._row(event.id, event.task)
             row.status, row.expert, row.seconds = "cached" if event.cached else "done", event.expert, event.seconds

@@ -187,6 +187,7 @@ class EndToEndGraph:
         telling = Telling(self.runtime, expert, request, state, run, stream_emitter())
         job = Job(expert, run, telling.prepare, lambda outputs, seconds: True, self._timeout(request),
                   on_load=lambda: telling.note(f"loading {expert.name}"))  # fmt: skip
+        telling.note("answering")
         await self._executor.perform(job)
         reply = telling.reply
         results = telling.results()

@@ -14,6 +14,7 @@ from rich.console import Console
 from rig import engine, settings, task
 
 from anyloom.agent import Agent
+from anyloom.agent.board import Board
 from anyloom.agent.chat import keeping, preview, setting
 from anyloom.agent.chat.commands import COMMANDS, Command, dragged, expand, read
 from anyloom.agent.chat.complete import completer
@@ -22,6 +23,7 @@ from anyloom.agent.chat.talk import Quit, Talk
 from anyloom.agent.terminal import Names
 from anyloom.controller.fakes import ScriptedController
 from anyloom.core.errors import InputError, UnknownName
+from anyloom.core.events import TaskProgress, TaskStarted
 from anyloom.core.settings import terminal_pictures
 from anyloom.tools.fakes import Fakes, tiny_png
 
@@ -251,3 +253,14 @@ def test_a_file_is_named_without_its_link_however_the_text_comes(words, size):
     said = "".join(names.feed(text[n : n + size]) for n in range(0, len(text), size)) + names.flush()
     assert said.startswith("see my a.png and [docs](https://x.y) ")
     assert said == re.sub(r"!?\[([^\[\]\n]+)\]\(\1\)", r"\1", text)
+
+
+def test_a_mode_without_a_plan_does_not_say_that_it_plans():
+    board = Board(Console(file=io.StringIO(), width=60, force_terminal=True))
+    assert board.doing == "planning"
+    board.take(TaskProgress(0, 0.0, 0.0, "loading mmllm-pocket"))
+    assert board.doing == "loading mmllm-pocket"
+    board.take(TaskStarted(0, "make-image", "mmllm-pocket"))
+    assert board.doing == ""
+    board.take(TaskProgress(0, 1.0, 4.0, "denoising"))
+    assert (board.doing, board.rows[0].step) == ("", (1.0, 4.0, "denoising"))

@@ -18,7 +18,7 @@ import gradio as gr
 from ...controller.plan import Plan
 from ...core.artifacts import Artifact, safe_name
 from ...core.errors import AnyloomError, InputError, PlanError
-from ...core.events import AnswerText, Download, Emit, Event, Notice
+from ...core.events import AnswerText, Download, Emit, Event, Notice, TaskProgress
 from ...core.media import inspect_file
 from ...graphs.engine import NeedsApproval, new_thread
 from ...graphs.state import Request
@@ -251,9 +251,11 @@ class Door:
                     note = event.text
                 elif isinstance(event, Download):
                     note = _fetching(event)
+                elif isinstance(event, TaskProgress) and not drawn:  # end to end: there is no plan
+                    note = f"{event.note} …"
                 elif drawn:
                     note = "" if note == PLANNING else note
-                new = new or drawn or isinstance(event, AnswerText | Notice | Download)
+                new = new or drawn or isinstance(event, AnswerText | Notice | Download | TaskProgress)
                 if new and events.empty():
                     new = False
                     yield state([*chat, _said(LINK.sub(r"\1", said) or note or "working …")])

@@ -34,6 +34,7 @@ from .dispatch import Dispatch, durable
 from .executor import one_line
 from .merge import drop_tasks, merge, missing_kept
 from .runtime import Runtime
+from .spoken import beside, follows
 from .state import Answer, Request, Result, State, without_provenance
 
 if TYPE_CHECKING:
@@ -173,13 +174,16 @@ class Cascade:
         return {"results": [r.to_json() for r in results], "costs": costs}
 
     def after_dispatch(self, state: State) -> str:
-        """One round of replanning when something failed; a replay is left as it came out."""
+        """One more round of planning when something failed, or where a recording has said what to do; a replay is
+        left as it came out."""
         failed = any(r["status"] == "failed" for r in state["results"])
         replay = bool(state["request"]["steps"] or state["request"]["fresh"])
-        return "replan" if failed and not state["round"] and not replay else "respond"
+        again = failed or follows(state["request"]["text"], Plan.parse(state["plan"]))
+        return "replan" if again and not state["round"] and not replay else "respond"
 
     async def replan(self, state: State) -> dict[str, Any]:
-        """Tells the controller what failed and why. Finished tasks keep their results and are not run again."""
+        """Tells the controller what failed and why, or lets it plan what was heard. Finished tasks keep their results
+        and are not run again."""
         started = time.perf_counter()
         before = self.runtime.controller.usage()
         request = Request.from_json(state["request"])
@@ -187,7 +191,8 @@ class Cascade:
         done = {r["id"]: Result.from_json(r) for r in state["results"] if r["status"] == "ok"}
         update: dict[str, Any] = {"round": 1}
         try:
-            checked = await self._replanned(request, state, old, done)
+            spoken = follows(request.text, old) and len(done) == len(old.tasks)
+            checked = await (self._heard if spoken else self._replanned)(request, state, old, done)
         except AnyloomError:
             return update  # nothing better is known; the failures stand and the answer tells them
         plan, results = merge(old, checked.plan, done)
@@ -265,6 +270,13 @@ class Cascade:
             self.runtime.controller.repair(asked, self.runtime.registry.offered(), old, problems)
         )
         return self._check(missing_kept(new, old, done), modalities(all_files(request, state)))
+
+    async def _heard(self, request: Request, state: State, old: Plan, done: Mapping[int, Result]) -> Checked:
+        """A plan for what a recording says, over the other files."""
+        said = (await asyncio.to_thread(self._outcome, done[old.tasks[-1].id])).text.strip()
+        files = modalities(beside(old, all_files(request, state)))
+        asked = PlanRequest(said, modalities(beside(old, offered_files(request, state))))
+        return self._check(await self._ask(self.runtime.controller.plan(asked, self.runtime.registry.offered())), files)
 
     async def _ask(self, question: Any) -> Plan:
         """The controller's plan. A chat model on the network may fail in any way: one sentence then."""

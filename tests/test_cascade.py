@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from rig import engine, picture, runtime, task
 
 from anyloom.controller.fakes import ScriptedController
+from anyloom.controller.plan import Plan
+from anyloom.core.artifacts import ArtifactStore
 from anyloom.core.errors import InputError, PlanError, UnknownName
 from anyloom.core.events import AnswerDone, AnswerText, PlanMade, RunStarted, TaskDone
 from anyloom.graphs.cascade import build_cascade, make_graph
 from anyloom.graphs.citations import LINK_MARK, MARK, Citations
 from anyloom.graphs.engine import NeedsApproval
+from anyloom.graphs.spoken import follows
 from anyloom.graphs.state import Request
-from anyloom.tools.fakes import Fakes
+from anyloom.tools.fakes import Fakes, tiny_wav
 
 SPEAK = task("text-to-speech", 0, text="hello")
 HEAR = task("automatic-speech-recognition", 1, audio="<resource>-0")
@@ -152,6 +155,41 @@ async def test_a_new_plan_may_read_from_finished_tasks_it_does_not_list(tmp_path
     assert [r.status for r in answer.results] == ["ok"] * 3
     assert len(fakes.called("automatic-speech-recognition")) == 1
     await agent.aclose()
+
+
+async def test_what_a_recording_asks_for_is_planned_once_it_is_heard(tmp_path):
+    controller = ScriptedController(
+        [], plans={
+            "asks for": [task("automatic-speech-recognition", 0, audio="ask.wav")],
+            "automatic-speech-recognition of": [task("text-to-image", 0, text="a cat")],
+        }
+    )
+    agent = engine(tmp_path, controller, Fakes())
+    wav = ArtifactStore(tmp_path / "data" / "artifacts").add_bytes(tiny_wav(b"abc"), "audio/wav", "ask.wav")
+    answer = await agent.ask(Request("do what this recording asks for", (wav,)))
+    assert [t["task"] for t in answer.plan] == ["automatic-speech-recognition", "text-to-image"]
+    assert answer.ok
+    assert "ask.wav" not in controller.asked[1].files, "the request is not one of its own files"
+    await agent.aclose()
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("do what this recording asks for", True),
+        ("Please follow the instructions in the voice message.", True),
+        ("answer the question in this recording", True),
+        ("do as she says", True),
+        ("what does he say?", False),
+        ("do you know what they talk about?", False),
+        ("transcribe this. What is it about?", False),
+    ],
+)
+def test_a_request_to_obey_a_recording_is_told_from_one_about_it(text, wanted):
+    heard = Plan.parse([task("automatic-speech-recognition", 0, audio="a.wav")])
+    assert follows(text, heard) is wanted
+    more = [*heard.to_json(), task("text-to-image", 1, text="<resource>-0")]
+    assert not follows(text, Plan.parse(more))
 
 
 async def test_failures_without_a_better_plan_are_told(tmp_path):

@@ -150,7 +150,14 @@ class ResultCache:
     def _connect(self) -> sqlite3.Connection:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(self.file, timeout=10, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode=WAL")
+        for attempt in range(100):  # two processes that open a new file at once: SQLite does not wait for this one
+            try:
+                db.execute("PRAGMA journal_mode=WAL")
+                break
+            except sqlite3.OperationalError:
+                if attempt == 99:
+                    raise
+                time.sleep(0.05)
         db.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost the newest entries, a kill none
         db.executescript(_SCHEMA)
         return db

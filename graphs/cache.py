@@ -154,8 +154,8 @@ class ResultCache:
             try:
                 db.execute("PRAGMA journal_mode=WAL")
                 break
-            except sqlite3.OperationalError:
-                if attempt == 99:
+            except sqlite3.OperationalError as e:
+                if attempt == 99 or "locked" not in str(e):
                     raise
                 time.sleep(0.05)
         db.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost the newest entries, a kill none

@@ -248,6 +248,7 @@ class Cascade:
 
     async def planned(self, request: Request, state: State) -> Checked:
         """A plan that can run, by the controller, after at most one round of repair. PlanError: there is none."""
+        check_named(request, state)
         asked = plan_request(request, state)
         tools = self.runtime.registry.offered()
         files = modalities(all_files(request, state))
@@ -342,7 +343,6 @@ class Cascade:
 
 def plan_request(request: Request, state: State) -> PlanRequest:
     """What the controller plans from: the request, the files it may use, and the conversation."""
-    check_named(request, state)
     files = modalities(offered_files(request, state))
     return PlanRequest(request.text, files, turns_of(state.get("turns") or ()))
 

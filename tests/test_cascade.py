@@ -157,6 +157,15 @@ async def test_a_new_plan_may_read_from_finished_tasks_it_does_not_list(tmp_path
     await agent.aclose()
 
 
+async def test_a_file_that_is_not_there_is_said_and_no_other_is_taken(tmp_path):
+    agent = engine(tmp_path, ScriptedController([task("image-to-text", 0, image="cat.png")]))
+    await agent.ask(Request("describe it", (picture(tmp_path),)), thread="t")
+    with pytest.raises(InputError, match=r"no file 'dog.png' here; attach it, or name one of .*cat.png"):
+        await agent.ask(Request("describe dog.png"), thread="t")
+    assert (await agent.ask(Request("describe cat.png"), thread="t")).ok
+    await agent.aclose()
+
+
 async def test_what_a_recording_asks_for_is_planned_once_it_is_heard(tmp_path):
     controller = ScriptedController(
         [], plans={

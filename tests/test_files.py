@@ -62,7 +62,7 @@ def test_a_broken_tool_list_is_one_sentence(tmp_path, content, said):
         ("speak this into hello.wav: good morning", [], []),
         ("summarize notes.txt", [], []),
         ("describe https://example.org/a.png", [], []),
-        ("what does photo.png show?", ["/tmp/photo.png"], []),
+        ("what does photo.png show?", ["folder/photo.png"], []),
         ("draw a cat", [], []),
     ],
 )

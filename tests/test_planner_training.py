@@ -280,6 +280,29 @@ def test_a_resumed_run_goes_on_as_it_would_have(base, tmp_path):
     assert (adapter / "adapter_model.safetensors").exists()
 
 
+def test_a_run_that_starts_from_an_adapter_begins_with_its_values(base, tmp_path):
+    pytest.importorskip("peft")
+    from safetensors.torch import load_file, save_file
+
+    from anyloom.training.planner.train import Recipe, train
+
+    def run(out, **more):
+        recipe = Recipe(steps=1, trees=1, warmup=1, first_layer=0, rank=2, learning_rate=1e-12)
+        return train(base, tmp_path / out, recipe, say=lambda line: None, **more) / "adapter_model.safetensors"
+
+    fresh = load_file(run("fresh"))
+    given = {k: v + 0.5 for k, v in fresh.items()}
+    save_file(given, tmp_path / "fresh" / "adapter" / "adapter_model.safetensors")
+    made = load_file(run("next", start=tmp_path / "fresh" / "adapter"))
+    assert given.keys() == made.keys()
+    assert all((made[k] - given[k]).abs().max() < 0.01 for k in given)
+
+    given.popitem()
+    save_file(given, tmp_path / "fresh" / "adapter" / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match="of another recipe"):
+        run("other", start=tmp_path / "fresh" / "adapter")
+
+
 def test_a_base_folder_without_a_model_is_one_sentence(tmp_path):
     pytest.importorskip("peft")
     from click.testing import CliRunner

@@ -44,9 +44,16 @@ def train() -> None:
     help="Processes that write requests ahead of the training; 0: the training's own.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="An adapter to begin with, such as weights/planner; fresh ones otherwise.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @shared
-def planner(out: Path, base: Path | None, resume: bool, workers: int, rate: float, **flags: Any) -> None:
+def planner(
+    out: Path, base: Path | None, start: Path | None, resume: bool, workers: int, rate: float, **flags: Any
+) -> None:
     """Train the local planner: LoRA on SmolLM2-135M over synthetic tool lists and requests."""
     _needs("peft", "yaml")
     from ...core.smollm import smollm_folder
@@ -60,7 +67,7 @@ def planner(out: Path, base: Path | None, resume: bool, workers: int, rate: floa
     settings = settings_from(flags)
     base = base or smollm_folder(Weights(settings.cache_dir, offline=settings.offline))
     device = device_of(settings.device)
-    adapter = train(base, out, recipe, resume=resume, device=device, workers=workers, say=click.echo)
+    adapter = train(base, out, recipe, start=start, resume=resume, device=device, workers=workers, say=click.echo)
     click.echo(f"The adapter is in {adapter}; measure it with `anyloom eval planner --adapter {adapter}`.")
 
 

@@ -20,6 +20,7 @@ from .idioms import Idiom, fitting, load
 from .phrases import FILE_BANKS, Capability, Phrases
 from .words import GENERIC, Node, Words
 
+SIZES = (27, 32, 22, 12, 7)  # how many of a hundred graphs drawn at random have one task, two, ... five
 IDIOMS = 0.3  # share of requests that are idioms, over lists that have any
 # What people put behind something else, and how often it is looked for first when a graph grows.
 FINISHERS = frozenset(
@@ -119,7 +120,7 @@ class RequestWriter:
 
     def _graph(self, box: Toolbox, missing: bool) -> tuple[list[Node], dict[str, str]]:
         rng = self.rng
-        size = 1 if missing else rng.choices((1, 2, 3, 4, 5), (36, 34, 18, 8, 4))[0]
+        size = 1 if missing else rng.choices((1, 2, 3, 4, 5), SIZES)[0]
         files: dict[str, str] = {}
         nodes: list[Node] = []
         tools = list(box.tools)
@@ -170,21 +171,33 @@ class RequestWriter:
         return True
 
     def _again(self, nodes: list[Node]) -> bool:
-        """The same edit tool once more with other words, on its own result or on the same file."""
-        able = [n for n, node in enumerate(nodes) if node.capability.do_split and node.values[1][0] == "said"]
+        """The same tool once more with other words: an edit of its own result or the same file, or another text."""
+        able = [n for n, node in enumerate(nodes) if self._repeats(node)]
         if not able:
             return False
         source = self.rng.choice(able)
         node = nodes[source]
+        if len(node.values) == 1:
+            bank = node.values[0][1][1]
+            nodes.append(
+                Node(node.tool, node.capability, [("said", (self.rng.choice(self.phrases.banks[bank]), bank))])
+            )
+            return True
         bank = node.capability.banks[1]
         said = ("said", (self.rng.choice(self.phrases.banks[bank]), bank))
         onward = node.capability.output == node.capability.inputs[0] and self.rng.random() < 0.6
         nodes.append(Node(node.tool, node.capability, [("ref", source) if onward else node.values[0], said]))
         return True
 
+    @staticmethod
+    def _repeats(node: Node) -> bool:
+        if len(node.values) == 1:
+            return node.values[0][0] == "said" and node.values[0][1][1] not in ("passage", "url")
+        return bool(node.capability.do_split) and node.values[1][0] == "said"
+
     def _grow(self, box: Toolbox, nodes: list[Node], files: dict[str, str]) -> bool:
         rng = self.rng
-        way = rng.choices(("chain", "branch", "join", "apart", "again"), (60, 20, 8, 9, 3))[0]
+        way = rng.choices(("chain", "branch", "join", "apart", "again"), (55, 20, 9, 10, 6))[0]
         if way == "again" or (rng.random() < 0.15 and any(n.capability.do_split for n in nodes)):
             if self._again(nodes):
                 return True

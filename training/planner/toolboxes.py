@@ -117,7 +117,7 @@ class ToolboxSampler:
             size = (
                 rng.randint(2, 10)
                 if pairs
-                else rng.choices((rng.randint(3, 9), rng.randint(10, 22), rng.randint(23, 40)), (20, 42, 38))[0]
+                else rng.choices((rng.randint(3, 9), rng.randint(10, 22), rng.randint(23, 40)), (14, 36, 50))[0]
             )
             taken = {c.key for _, c in pairs} | {_key(t.name) for t, _ in pairs}
             pairs += self._invented(size, taken)

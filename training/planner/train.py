@@ -1,6 +1,6 @@
 """Trains the planner: LoRA on SmolLM2-135M over synthetic tool lists and requests.
 
-    anyloom train planner --out RUN_FOLDER [--steps 700] [--minutes 5] [--resume]
+    anyloom train planner --out RUN_FOLDER [--steps 700] [--minutes 5] [--start ADAPTER] [--resume]
 
 Each step is a few trees (`tree.py`): fresh tool lists with some two dozen requests each. Loss on the
 plans only. It ends with its steps or its minutes, whichever comes first; learning rate: warm-up,
@@ -118,6 +118,18 @@ def build(base: Path, recipe: Recipe, device: str) -> Any:
     return model
 
 
+def begin_with(model: Any, adapter: Path) -> None:
+    """Puts an exported adapter's values in place of the fresh ones. ValueError when they do not fit."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    values = load_file(adapter / "adapter_model.safetensors")
+    fitted = set_peft_model_state_dict(model, values, low_cpu_mem_usage=False)
+    lacking = [k for k in fitted.missing_keys if "lora_" in k]
+    if lacking or fitted.unexpected_keys:
+        raise ValueError(f"{adapter} is of another recipe: {(lacking + fitted.unexpected_keys)[0]} does not fit.")
+
+
 def _straight(layer: Any) -> Any:
     """What peft's layer computes, in three products: the sum is part of the last one, and nothing is asked before."""
     weight, scale = layer.base_layer.weight, layer.scaling["default"]
@@ -179,12 +191,22 @@ class Progress:
 
 
 def train(
-    base: Path, out: Path, recipe: Recipe, *, resume: bool = False, device: str = "cpu", workers: int = 0, say=print
+    base: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    start: Path | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    workers: int = 0,
+    say=print,
 ) -> Path:
-    """Runs or goes on with a training; returns the folder of the exported adapter."""
+    """Runs or goes on with a training, from fresh adapters or those of `start`; returns the exported adapter."""
     started = clock(device)
     out.mkdir(parents=True, exist_ok=True)
     model = build(base, recipe, device)
+    if start:
+        begin_with(model, start)
     model.train()
     masters = Masters([(n, p) for n, p in model.named_parameters() if p.requires_grad], recipe)
     done = _restore(out, masters) if resume else Progress()

@@ -189,6 +189,8 @@ class Words:
         """Whether two files are read and what is in them is compared."""
         if len(self.nodes) != 3 or self.nodes[0].tool is not self.nodes[1].tool or self.rng.random() < 0.35:
             return False
+        if any(n.values[0][0] != "file" for n in self.nodes[:2]):
+            return False
         return self.nodes[2].capability.key == "text_similarity" and self.nodes[2].values == [("ref", 0), ("ref", 1)]
 
     def _two(self) -> str:

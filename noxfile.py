@@ -12,6 +12,7 @@ nox.options.sessions = []
 @nox.session(python="3.11")
 def coqui(session: nox.Session) -> None:
     """XTTS-v2: a tiny checkpoint in coqui's own format, written, opened and spoken with."""
-    session.install("torch==2.11.*", "torchaudio==2.11.*", "coqui-tts[codec]>=0.27")
-    session.install("pytest", "pytest-asyncio", "-e", ".")
+    # transformers 5.24 gives the cache of a model to it under another name than coqui-tts 0.28 takes.
+    session.install("torch==2.11.*", "torchaudio==2.11.*", "coqui-tts[codec]>=0.27", "transformers<5.24")
+    session.install("pytest", "pytest-asyncio", "pytest-timeout", "-e", ".", "transformers<5.24")
     session.run("pytest", "tests/test_full_coqui.py", *session.posargs)

@@ -10,6 +10,7 @@ may die before it becomes that client's server (4 clients of 48 here; ray issue 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -24,17 +25,33 @@ ENVIRONMENT = {  # for this process and the parts of a machine
 }
 
 
-def patient(seconds: float = START) -> None:
-    """Lets what starts a machine in this process wait so long for it."""
+def patient(seconds: float = START, lost: Callable[[], bool] = lambda: False) -> None:
+    """Lets what starts a machine in this process wait so long for it, unless it is lost."""
     for name, value in ENVIRONMENT.items():  # before Ray is imported, which reads some of it then
         os.environ.setdefault(name, value)
     from ray._private import services
 
-    services.get_node = waiting(services.get_node, seconds)
+    services.get_node = waiting(services.get_node, seconds, lost=lost)
 
 
-def waiting(ask: Callable[..., Any], seconds: float, pause: float = 0.2) -> Callable[..., Any]:
-    """`ask`, again while it raises RuntimeError (the machine is not there yet), at most for so long."""
+def fallen() -> bool:
+    """Whether a part of the machine that this process started has ended: then it will never be there.
+
+    Two machines that begin on one host at the same moment may choose the same socket, and one of them ends.
+    """
+    import psutil  # type: ignore[import-untyped]  # Ray brings it
+
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if child.status() == psutil.STATUS_ZOMBIE:
+                return True
+    return False
+
+
+def waiting(
+    ask: Callable[..., Any], seconds: float, pause: float = 0.2, lost: Callable[[], bool] = lambda: False
+) -> Callable[..., Any]:
+    """`ask`, again while it raises RuntimeError (the machine is not there yet) and is not lost, at most for so long."""
 
     def asked(*args: Any, **named: Any) -> Any:
         end = time.monotonic() + seconds
@@ -42,7 +59,7 @@ def waiting(ask: Callable[..., Any], seconds: float, pause: float = 0.2) -> Call
             try:
                 return ask(*args, **named)
             except RuntimeError:
-                if time.monotonic() > end:
+                if time.monotonic() > end or lost():
                     raise
                 time.sleep(pause)
 
@@ -53,7 +70,7 @@ def main() -> None:
     """`ray start` with this process's arguments."""
     import sys
 
-    patient()
+    patient(lost=fallen)
     from ray.scripts.scripts import cli
 
     cli(["start", *sys.argv[1:]])

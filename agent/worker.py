@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -81,7 +82,7 @@ class Worker:
                 break
             pause = FIRST_PAUSE if time.monotonic() - started > STEADY else min(LONGEST_PAUSE, pause * 2)
             say(f"Ray ended (code {code}); starting it again in {pause:.0f} s.")
-            ending.wait(pause)
+            ending.wait(pause * random.uniform(0.5, 1.0))  # others on this host may have ended at the same moment
         for p in process:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 p.wait(GRACE)

@@ -169,7 +169,7 @@ class Bench:
         self._wait(self.head)
         for number in range(len(self.workers)):
             self.services.start("worker", number)
-        self.whole()
+            self._wait(self.workers[number])
         where = {"data": str(self.data), "redis": self.services.redis, "ray": self.services.cluster}
         (self.folder / "where.json").write_text(json.dumps(where))
 
@@ -346,10 +346,10 @@ def rounds(kinds: list[str], options: argparse.Namespace, rows: list[dict[str, A
         for n in range(options.rounds):
             for kind in kinds:
                 bench.whole()
-                rows.append(bench.round(kind, f"{kind}-{n}"))
+                rows.append(bench.round(kind, f"round-{kind}-{n}"))
                 print(json.dumps(rows[-1]), flush=True)
                 if not rows[-1]["good"]:
-                    print((bench.folder / f"{kind}-{n}.out").read_text()[-3000:], flush=True)
+                    print((bench.folder / f"round-{kind}-{n}.out").read_text()[-3000:], flush=True)
 
 
 def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:

@@ -193,6 +193,17 @@ async def test_a_front_end_that_comes_back_gets_what_was_being_made(tmp_path, fr
     assert front.lines() == front.lines("begin") == ["long"]
 
 
+async def test_what_either_machine_kept_is_not_made_again_for_a_new_front_end(tmp_path, front, machines):  # noqa: F811
+    plan = [task("step-a", n, text=front.text(f"t{n}", seconds=0.3)) for n in range(8)]
+    await front.run(*plan)
+    assert len(set(front.pids())) == 2
+    other = Front(tmp_path / "other", machines.address)
+    results = await other.run(*plan)
+    await other.close()
+    assert [r.status for r in results] == ["ok"] * 8
+    assert sorted(front.lines("begin")) == sorted(f"t{n}" for n in range(8))
+
+
 async def test_a_machine_that_is_lost_costs_only_what_ran_there(front, machines):  # noqa: F811
     third = machines.add(cpus=1)
     plan = [task("step-c", n, text=front.text(f"t{n}", seconds=1.0)) for n in range(6)]

@@ -1,10 +1,13 @@
 """Several front ends on one Redis server: one conversation, one cache, one store; and a server that dies."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
+from filelock import Timeout
 from redis_server import redis_server  # noqa: F401 a fixture
 from rig import engine, task
 
@@ -14,6 +17,7 @@ from anyloom.core.events import TaskDone
 from anyloom.graphs.checkpoints import open_checkpoints
 from anyloom.graphs.shared.checkpoints import open_redis_checkpoints
 from anyloom.graphs.shared.link import Link, shown
+from anyloom.graphs.shared.lock import LeaseLock
 from anyloom.graphs.state import Request
 from anyloom.tools.fakes import Fakes
 
@@ -67,6 +71,27 @@ async def test_one_answer_at_a_time_over_all_front_ends(tmp_path, redis_server):
         await there.ask(Request("draw"), thread="t")
     assert (await first).ok
     assert (await there.ask(Request("draw"), thread="t")).ok
+
+
+def test_a_process_that_died_here_holds_nothing(redis_server):  # noqa: F811
+    held = "import sys, time; from anyloom.graphs.shared.link import Link; from anyloom.graphs.shared.lock import *;"
+    held += "LeaseLock(Link.open(sys.argv[1]), 'test:lock').__enter__(); print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", held, redis_server.url], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        mine = LeaseLock(Link.open(redis_server.url), "test:lock")
+        with pytest.raises(Timeout), mine:
+            pass
+        holder.kill()
+        holder.wait()
+        with mine, pytest.raises(Timeout), LeaseLock(Link.open(redis_server.url), "test:lock"):
+            pass
+
+
+def test_a_holder_elsewhere_is_waited_for(redis_server):  # noqa: F811
+    link = Link.open(redis_server.url)
+    link.client.set("test:lock", f"other-host 5 pid:[1]|{2**22 + 1}|a")
+    with pytest.raises(Timeout), LeaseLock(link, "test:lock"):
+        pass
 
 
 async def test_a_page_elsewhere_follows_a_running_request(tmp_path, redis_server):  # noqa: F811

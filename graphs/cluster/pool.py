@@ -143,38 +143,36 @@ class Pool:
 
     async def _grown(self, group: Group, say: Say) -> None:
         group.fault = None
+        slots: Sequence[Slot] = ()
         try:
-            slot = await self._another(group, say)
+            slots = await self._more(group, say)
         except NoMachine as e:
             group.fault = e.fault
-            slot = None
         except Exception as e:  # the cluster may fail in any way while it changes; it is asked again
             say(f"The Ray cluster could not start '{group.ref.name}' ({_short(e)}); trying again.")
-            slot = None
             group.grow_again = time.monotonic() + 1.0
-        if slot is not None:
-            group.slots.append(slot)
-        elif group.slots:
-            group.grow_again = time.monotonic() + 2.0
+        else:
+            if not slots and group.slots:
+                group.grow_again = time.monotonic() + 2.0
+        group.slots.extend(slots)
         group.wake(all_of_them=True)
 
-    async def _another(self, group: Group, say: Say) -> Slot | None:
-        """A host that is there already, else a new one; None when those we have must do."""
+    async def _more(self, group: Group, say: Say) -> Sequence[Slot]:
+        """All hosts that are there already, since any may have what is asked for; else a new one, or none: no room."""
         begun, told = time.monotonic(), False
         while True:
             names, machines = await asyncio.gather(_ask(_host_names), _ask(_machines))
             alive = {m.id: m for m in machines}
             mine = {s.name for s in group.slots}
-            for name in names:
-                if name.startswith(group.prefix) and name not in mine and _machine_of(name) in alive:
-                    slot = await self._attach(name, alive[_machine_of(name)])
-                    if slot is not None:
-                        return slot
+            there = [n for n in names if n.startswith(group.prefix) and n not in mine and _machine_of(n) in alive]
+            found = await asyncio.gather(*(self._attach(n, alive[_machine_of(n)]) for n in there))
+            if attached := [slot for slot in found if slot is not None]:
+                return attached
             able = [m for m in machines if m.has(group.needs)]
             if (target := _roomy(group, able, names)) and (slot := await self._start(group, *target)):
-                return slot
+                return [slot]
             if group.slots:
-                return None
+                return ()
             waited = time.monotonic() - begun
             if not able and waited > FIT:
                 raise NoMachine(Fault("ExpertError", _nowhere(group, machines)))

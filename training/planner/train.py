@@ -124,7 +124,7 @@ def begin_with(model: Any, adapter: Path) -> None:
     from safetensors.torch import load_file
 
     values = load_file(adapter / "adapter_model.safetensors")
-    fitted = set_peft_model_state_dict(model, values, low_cpu_mem_usage=False)
+    fitted: Any = set_peft_model_state_dict(model, values, low_cpu_mem_usage=False)
     lacking = [k for k in fitted.missing_keys if "lora_" in k]
     if lacking or fitted.unexpected_keys:
         raise ValueError(f"{adapter} is of another recipe: {(lacking + fitted.unexpected_keys)[0]} does not fit.")

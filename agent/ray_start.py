@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 START = 180.0  # seconds for a machine to be there
@@ -32,6 +33,24 @@ def patient(seconds: float = START, lost: Callable[[], bool] = lambda: False) ->
     from ray._private import services
 
     services.get_node = waiting(services.get_node, seconds, lost=lost)
+    services.find_gcs_addresses = answering(services.find_gcs_addresses)
+
+
+def answering(find: Callable[[], Iterable[str]]) -> Callable[[], set[str]]:
+    """Of the heads that processes of this machine name, those that answer.
+
+    Ray takes any for running, and a head that died would not begin again beside workers of its own that wait for it.
+    """
+
+    def answers(address: str) -> bool:
+        host, _, port = address.rpartition(":")
+        try:
+            with socket.create_connection((host, int(port)), timeout=2):
+                return True
+        except (OSError, ValueError):
+            return False
+
+    return lambda: {address for address in find() if answers(address)}
 
 
 def fallen() -> bool:

@@ -80,14 +80,14 @@ class Worker:
             code = process[0].wait()
             if ending.is_set():
                 break
+            _end_all(process[0])  # a start that failed leaves parts behind, and no other one begins beside them
             pause = FIRST_PAUSE if time.monotonic() - started > STEADY else min(LONGEST_PAUSE, pause * 2)
             say(f"Ray ended (code {code}); starting it again in {pause:.0f} s.")
             ending.wait(pause * random.uniform(0.5, 1.0))  # others on this host may have ended at the same moment
         for p in process:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 p.wait(GRACE)
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(p.pid, signal.SIGKILL)
+            _end_all(p)
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", __package__ + ".ray_start", "--block", *self.arguments]
@@ -95,6 +95,12 @@ class Worker:
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
+
+
+def _end_all(process: subprocess.Popen[bytes]) -> None:
+    """Kills what is left of the group of processes that this one began."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def needs_ray() -> None:

@@ -24,6 +24,7 @@ DEPTH = 2  # batches at one host: one that runs and one that waits there, so tha
 ASK = 30.0  # seconds for the cluster to answer a question about itself
 START = 120.0  # seconds for a host to start
 FIT = 30.0  # seconds to wait for a machine that could hold the expert at all
+EMPTY = 240.0  # seconds to wait where there is no machine at all: the cluster is only just back, they join it again
 DRAIN = 10.0  # seconds to wait for an idle host before a busy one is asked to leave
 
 Say = Callable[[str], None]
@@ -174,11 +175,12 @@ class Pool:
             if group.slots:
                 return ()
             waited = time.monotonic() - begun
-            if not able and waited > FIT:
+            if not able and waited > (FIT if machines else EMPTY):
                 raise NoMachine(Fault("ExpertError", _nowhere(group, machines)))
             if not told and waited > 1.0:
                 told = True
-                say(f"'{group.ref.name}' waits for room on the Ray cluster.")
+                what = "room on the Ray cluster" if machines else "a machine to join the Ray cluster"
+                say(f"'{group.ref.name}' waits for {what}.")
             if able:
                 await self._make_room({m.id for m in able}, names, drain=waited > DRAIN)
             await asyncio.sleep(0.3)

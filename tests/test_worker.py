@@ -2,10 +2,16 @@
 
 import json
 import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
 from anyloom.agent.cli import main
+from anyloom.agent.ray_start import answering, waiting
 from anyloom.agent.worker import Worker
 from anyloom.core.errors import InputError
 from anyloom.graphs.cluster.messages import VRAM
@@ -57,3 +63,55 @@ def test_a_machine_that_is_in_no_cluster_is_unhealthy(capsys):
     pytest.importorskip("ray")
     assert main(["worker", "--check", "127.0.0.1:1"]) == 1
     assert "the head at 127.0.0.1:1 does not answer" in capsys.readouterr().err
+
+
+def test_a_machine_that_is_not_there_yet_is_waited_for_unless_it_is_lost():
+    answers = [RuntimeError("not yet"), RuntimeError("not yet")]
+
+    def ask(name):
+        if answers:
+            raise answers.pop()
+        return f"{name} is there"
+
+    assert waiting(ask, seconds=10, pause=0)("node") == "node is there"
+    answers[:] = [RuntimeError("gone")] * 5
+    with pytest.raises(RuntimeError, match="gone"):
+        waiting(ask, seconds=60, pause=0, lost=lambda: True)("node")
+    assert len(answers) == 4
+
+
+def test_a_head_that_nobody_hears_is_not_running():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        named = {f"127.0.0.1:{port}", "127.0.0.1:1", "nonsense"}
+        assert answering(lambda: named)() == {f"127.0.0.1:{port}"}
+
+
+def test_what_a_failed_start_left_is_ended_before_the_next(tmp_path, monkeypatch):
+    left = tmp_path / "left"
+
+    class Falls(Worker):
+        def _start(self):
+            words = f"sleep 60 & echo $! >> {left}; exit 1"
+            return subprocess.Popen(["sh", "-c", words], start_new_session=True)
+
+    class Enough(Exception):
+        pass
+
+    told = []
+
+    def say(text):
+        told.append(text)
+        if len(told) == 2:
+            raise Enough
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr("anyloom.agent.worker.FIRST_PAUSE", 0.01)
+    with pytest.raises(Enough):
+        Falls(()).run(say)
+    time.sleep(0.1)
+    pids = left.read_text().split()
+    assert len(pids) == 2
+    for pid in pids:
+        stat = Path(f"/proc/{pid}/stat")
+        assert not stat.exists() or stat.read_text().split()[2] == "Z"

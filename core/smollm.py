@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import Cancelled, InputError, WeightsError
-from .loops import going_round
+from .loops import digits, going_round
 from .prefixes import Prefixes
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class SmolLM:
         self.tokenizer = tokenizer
         self.guide = guide
         self.ends = ends
+        self.digits = digits(tokenizer)
         self.name = name
         self.lock = threading.RLock()
         self.prefixes = Prefixes(cache_dir / "prefixes" if cache_dir else None, KEPT_BYTES)
@@ -323,7 +324,7 @@ class Session:
                     raise InputError(f"The grammar cannot be used: {matcher.get_error().splitlines()[0]}.")
                 self.ids.append(token)
                 out.add([token])
-                if not matcher and going_round(out.ids):
+                if not matcher and going_round(out.ids, self.lm.digits):
                     break
             return self._settle(start, out)
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import Cancelled, InputError
-from ..core.loops import going_round
+from ..core.loops import digits, going_round
 from .contracts import Check, Media, Progress
 from .dialogue import Laid, Turn
 
@@ -66,6 +66,7 @@ class Speaker:
         self.decoder = model.backbone.decoder()
         self.layout = model.layout()
         self.ends = model.backbone.ends | {self.layout.stop}
+        self.digits = digits(model.backbone.tokenizer)
         self.lock = threading.Lock()
         self._known: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._features: OrderedDict[str, Tensor] = OrderedDict()
@@ -97,7 +98,7 @@ class Speaker:
             while len(reply.ids) < max_tokens:
                 check()
                 token = self._pick(last, len(reply.media) < MOST_MEDIA, temperature, random)
-                if token in self.ends or going_round(reply.ids):
+                if token in self.ends or going_round(reply.ids, self.digits):
                     break
                 modality = self.model.signals.begins(token)
                 if modality is None:

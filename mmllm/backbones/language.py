@@ -10,6 +10,7 @@ the meta device where there are no weights). Their weights never train; LoRA's d
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -79,8 +80,9 @@ class LanguageBackbone(nn.Module):
 
     def extend(self, vectors: Tensor, cache: Any) -> tuple[Tensor, Any]:
         """Goes on after `cache`: (n, hidden) -> states (n, hidden) and the longer cache."""
-        out = self.lm.model(inputs_embeds=vectors[None], past_key_values=cache, use_cache=True)
-        return out.last_hidden_state[0], out.past_key_values
+        word = _cache_word()
+        out = self.lm.model(inputs_embeds=vectors[None], use_cache=True, **{word: cache})
+        return out.last_hidden_state[0], getattr(out, word)
 
     def logits(self, states: Tensor) -> Tensor:
         """(…, hidden) -> (…, vocabulary)."""
@@ -154,3 +156,11 @@ def ends_of(config: Any, tokenizer: Any) -> frozenset[int]:
     eos = config.eos_token_id
     named = [tokenizer.token_to_id(t) for t in ("<|im_end|>", "</s>", "<|endoftext|>")]
     return frozenset(e for e in (*(eos if isinstance(eos, list) else [eos]), *named) if e is not None)
+
+
+@functools.cache
+def _cache_word() -> str:
+    """What transformers calls the keys and values of what was read: `past_key_values` before 5.24, then `cache`."""
+    from transformers.modeling_outputs import BaseModelOutputWithPast
+
+    return "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"

@@ -25,6 +25,7 @@ from ..core.events import (
     TaskProgress,
     TaskStarted,
 )  # fmt: skip
+from ..graphs.citations import NAMED, unlinked
 
 MARKS = {"done": "✓", "cached": "≡", "failed": "✗", "skipped": "–", "started": "•"}
 JOINERS = "\u200c\u200d"  # they have no width, and Persian, Hindi and composed pictures need them
@@ -78,7 +79,6 @@ def open_console(**options: Any) -> Any:
     return Console(highlight=False, emoji=False, **options)
 
 
-_NAMED = re.compile(r"!?\[([^\[\]\n]+)\]\(\1\)")
 _MAY_BE = re.compile(r"(?:!|!?\[[^\[\]\n]*(?:\](?:\([^()\n]*)?)?)\Z")
 
 
@@ -112,7 +112,12 @@ class TerminalView:
     def __call__(self, event: Event) -> None:
         """Shows one event."""
         handler = getattr(self, "_on_" + type(event).__name__, None)
-        if isinstance(event, AnswerText | AnswerDone) or self.board is None:
+        of_answer = isinstance(event, AnswerText | AnswerDone)
+        if of_answer or self.in_answer or self.board is None:
+            shown = handler and not of_answer and not isinstance(event, TaskProgress)
+            if shown and self.in_answer and not self.ended:  # a picture begun behind a sentence
+                self._write((self.words.flush() if self.words else "") + "\n")
+                self.ended = True
             if handler:
                 handler(event)
         elif isinstance(event, Notice):
@@ -199,11 +204,11 @@ class Names:
     def feed(self, text: str) -> str:
         """What can be written by now."""
         text, at, self.open = self.open + text, 0, ""
-        for link in _NAMED.finditer(text):
+        for link in NAMED.finditer(text):
             at = link.end()
         if (found := _MAY_BE.search(text, at)) and len(found[0]) <= self.LONGEST:
             text, self.open = text[: found.start()], found[0]
-        return _NAMED.sub(r"\1", text)
+        return unlinked(text)
 
     def flush(self) -> str:
         """What waited and became none."""

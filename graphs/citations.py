@@ -18,9 +18,15 @@ from ..controller.files import KINDS
 MARK = "(no such file)"
 LINK_MARK = "(link removed)"
 HOLD = 400  # characters that an unfinished link may have before it is taken for plain text
+NAMED = re.compile(r"!?\[([^\[\]\n]+)\]\(\1\)")  # a file that an answer names as a link: [a.png](a.png)
 _MEDIA = " ".join(KINDS[k] for k in ("image", "audio", "video")).split()
 _TEXTS = ["txt", "md", "json", "csv", "srt"]
 _PLACEHOLDER = re.compile(r"\[\s*(?:[\w ]+ )?(?:path|file ?name|file|url|link)(?: [\w ]+)?\s*\]", re.I)
+
+
+def unlinked(text: str) -> str:
+    """The answer with files named by their names alone. Links that lead elsewhere stay as they are."""
+    return NAMED.sub(r"\1", text)
 
 
 class Citations:

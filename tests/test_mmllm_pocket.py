@@ -24,7 +24,7 @@ from anyloom.mmllm.registry import Parts
 from anyloom.pocket import media as files
 from anyloom.training.mmllm import check as checking
 from anyloom.training.mmllm.batches import MediaBank, content_batch, make_batch
-from anyloom.training.mmllm.check import Tests, check, names, requests, runs_whole
+from anyloom.training.mmllm.check import Extent, check, names, requests, runs_whole
 from anyloom.training.mmllm.drawn import with_drawn
 from anyloom.training.mmllm.fresh import Fresh
 from anyloom.training.mmllm.instructions import Bank, build, phrases, voices
@@ -314,20 +314,20 @@ def test_dialogues_show_what_is_drawn_for_them_and_no_file(tmp_path, monkeypatch
 
 def test_figures_of_a_toy_model_come_with_their_counts(tmp_path):
     items = items_of(tmp_path)
-    figures = check(Speaker(toy_model()), items, Tests(captions=2, shown=2, split="held-out"), say=quiet)
+    figures = check(Speaker(toy_model()), items, Extent(captions=2, shown=2, split="held-out"), say=quiet)
     assert figures.counts["modality"] <= 60
     assert {f"cosine_{m}" for m in SENSES} | {f"caption_{m}" for m in SENSES} <= set(figures.values)
     assert figures.counts["cosine_image"] == 2
     assert all(0 <= v <= 1 for k, v in figures.values.items() if k.startswith(("modality", "caption", "runs")))
     with pytest.raises(InputError, match="split 'nowhere'"):
-        check(Speaker(toy_model()), items, Tests(split="nowhere"), say=quiet)
+        check(Speaker(toy_model()), items, Extent(split="nowhere"), say=quiet)
 
 
 def test_the_right_answer_counts_and_the_wrong_one_does_not(tmp_path, monkeypatch):
     """A model that always says the same words is right about the cats alone."""
     items, speaker = items_of(tmp_path), Speaker(toy_model())
     monkeypatch.setattr(speaker, "speak", lambda *a, **k: Reply(text="This is a cat."))
-    figures = check(speaker, items, Tests(captions=1, shown=8, split="held-out"), say=quiet)
+    figures = check(speaker, items, Extent(captions=1, shown=8, split="held-out"), say=quiet)
     assert figures.values["caption_image"] == 0.25
     assert figures.values["cosine_audio"] == 0
     words = sum(not r["wants"] for r in requests() if not any(":" in s for s in r["shows"]))

@@ -154,7 +154,7 @@ def mmllm_check(
     from ...mmllm.checkpoint import open_trained
     from ...mmllm.contracts import Setting
     from ...mmllm.inference import Speaker
-    from ...training.mmllm.check import Tests, check
+    from ...training.mmllm.check import Extent, check
     from ...training.mmllm.items import read_manifest
 
     settings = settings_from(flags)
@@ -163,7 +163,7 @@ def mmllm_check(
     setting = Setting(_weights(settings, models), device, "float32" if device == "cpu" else "bfloat16")
     speaker = Speaker(open_trained(folder, _parts(text_side), setting, Path(settings.cache_dir)))
     judges = {} if text_side else open_judges(settings)
-    tests = Tests(captions, shown, split, seed, generate=not text_side)
+    tests = Extent(captions, shown, split, seed, generate=not text_side)
     figures = check(speaker, read_manifest(manifest), tests, judges, say=click.echo)
     for name, value in figures.values.items():
         click.echo(f"{name:<20}{value:>9.3f}   of {figures.counts[name]}")

@@ -20,6 +20,7 @@ from ...core.artifacts import Artifact, safe_name
 from ...core.errors import AnyloomError, InputError, PlanError
 from ...core.events import AnswerText, Download, Emit, Event, Notice, TaskProgress
 from ...core.media import inspect_file
+from ...graphs.citations import unlinked
 from ...graphs.engine import NeedsApproval, new_thread
 from ...graphs.state import Request
 from ..agent import Agent
@@ -33,7 +34,6 @@ SHOWN = re.compile(r"image/(png|jpeg|gif|webp|bmp)|audio/.*|video/(mp4|webm)|tex
 LIVE = 500  # conversations whose newest plan is remembered, so that a stop can be drawn
 PLANNING = "planning …"
 PACE = 0.1  # seconds between two drawings: progress comes faster than a browser draws
-LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 
 
 class Door:
@@ -258,7 +258,7 @@ class Door:
                 new = new or drawn or isinstance(event, AnswerText | Notice | Download | TaskProgress)
                 if new and events.empty():
                     new = False
-                    yield state([*chat, _said(LINK.sub(r"\1", said) or note or "working …")])
+                    yield state([*chat, _said(unlinked(said) or note or "working …")])
                     await asyncio.sleep(PACE)
             answer = await work
             if isinstance(answer, Compared):
@@ -305,7 +305,7 @@ class Door:
 
     def _messages(self, text: str, artifacts: Any) -> list[Message]:
         """An answer for the conversation: its text, then each file with how it was made."""
-        messages = [_said(LINK.sub(r"\1", text).strip() or "Done.")]
+        messages = [_said(unlinked(text).strip() or "Done.")]
         for a in artifacts:
             if a.modality == "text":
                 continue

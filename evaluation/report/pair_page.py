@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...graphs.citations import unlinked
 from ..pair import lines
 from .inline import Load, Shown
 from .page import card, grid, mode, page, para, section, table, text
@@ -48,7 +49,7 @@ def _answer(side: Mapping[str, Any], modes: Sequence[str], shown: Shown) -> str:
         judged = ", ".join(f"{k} {name} ({p:.0%})" for k, (name, p) in one["judged"].items())
         said = f"read as: {one['reading'][:300]}" if one["reading"] else "nobody here can read it"
         made += [shown(one), para(said, "soft"), para(f"judge: {judged}", "soft") if judged else ""]
-    words = para(side["text"][:1200]) if side["text"] else ""
+    words = para(unlinked(side["text"])[:1200]) if side["text"] else ""
     return card(head, *made, words, para(side["reason"], "bad") if side["reason"] else "")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...graphs.citations import unlinked
 from ..items import Item
 from ..media import made
 from ..summary import ALL, STATUSES
@@ -163,7 +164,7 @@ def answer(row: Mapping[str, Any], modes: Sequence[str], shown: Shown) -> str:
     scores = ", ".join(f"{figures.NAMES.get(k, k)} {number(v)}" for k, v in row["scores"].items())
     return card(
         f"<p>{mode(row['mode'], modes)} <small>{number(row['costs'].get('seconds', 0))} s</small></p>",
-        *(shown(a) for a in wanted[:4]), para(row["text"][:600]) if row["text"] else "",
+        *(shown(a) for a in wanted[:4]), para(unlinked(row["text"])[:600]) if row["text"] else "",
         para(row["reason"], "bad") if row["reason"] else "",
         para(f"read as: {row['reading'][:300]}", "soft") if row["reading"] and row["reading"] != row["text"] else "",
         para(f"judge: {judged}", "soft") if judged else "", para(scores, "soft") if scores else "",

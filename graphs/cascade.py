@@ -34,7 +34,7 @@ from .dispatch import Dispatch, durable
 from .executor import one_line
 from .merge import drop_tasks, merge, missing_kept
 from .runtime import Runtime
-from .spoken import beside, follows
+from .spoken import HEARS, beside, follows, hearing
 from .state import Answer, Request, Result, State, without_provenance
 
 if TYPE_CHECKING:
@@ -254,6 +254,8 @@ class Cascade:
         files = modalities(all_files(request, state))
         controller = self.runtime.controller
         plan = await self._ask(controller.plan(asked, tools))
+        if any(t.name == HEARS for t in tools):
+            plan = hearing(request.text, plan, asked.files)
         try:
             return self._check(plan, files)
         except PlanError as e:

@@ -19,7 +19,7 @@ from anyloom.core.events import AnswerDone, AnswerText, PlanMade, RunStarted, Ta
 from anyloom.graphs.cascade import build_cascade, make_graph
 from anyloom.graphs.citations import LINK_MARK, MARK, Citations
 from anyloom.graphs.engine import NeedsApproval
-from anyloom.graphs.spoken import follows
+from anyloom.graphs.spoken import follows, hearing
 from anyloom.graphs.state import Request
 from anyloom.tools.fakes import Fakes, tiny_wav
 
@@ -166,10 +166,11 @@ async def test_a_file_that_is_not_there_is_said_and_no_other_is_taken(tmp_path):
     await agent.aclose()
 
 
-async def test_what_a_recording_asks_for_is_planned_once_it_is_heard(tmp_path):
+@pytest.mark.parametrize("first", [[task("automatic-speech-recognition", 0, audio="ask.wav")], []])
+async def test_what_a_recording_asks_for_is_planned_once_it_is_heard(tmp_path, first):
     controller = ScriptedController(
         [], plans={
-            "asks for": [task("automatic-speech-recognition", 0, audio="ask.wav")],
+            "asks for": first,
             "automatic-speech-recognition of": [task("text-to-image", 0, text="a cat")],
         }
     )
@@ -199,6 +200,16 @@ def test_a_request_to_obey_a_recording_is_told_from_one_about_it(text, wanted):
     assert follows(text, heard) is wanted
     more = [*heard.to_json(), task("text-to-image", 1, text="<resource>-0")]
     assert not follows(text, Plan.parse(more))
+
+
+def test_a_plan_that_missed_the_recording_hears_it():
+    files = {"a.wav": "audio", "b.png": "image"}
+    heard = hearing("do what this recording asks for", Plan(), files)
+    assert [(t.task, dict(t.args)) for t in heard.tasks] == [("automatic-speech-recognition", {"audio": "a.wav"})]
+    assert not hearing("thanks, that was great", Plan(), files)
+    assert not hearing("do what these recordings ask for", Plan(), {**files, "c.wav": "audio"})
+    made = Plan.parse([task("text-to-image", 0, text="a cat")])
+    assert hearing("do what this recording asks for", made, files) is made
 
 
 async def test_failures_without_a_better_plan_are_told(tmp_path):

@@ -22,7 +22,6 @@ ENVIRONMENT = {  # for this process and the parts of a machine
     "RAY_agent_register_timeout_ms": f"{START * 1000:.0f}",
     "RAY_worker_register_timeout_seconds": f"{START:.0f}",
     "GRPC_ENABLE_FORK_SUPPORT": "0",
-    "RAY_health_check_failure_threshold": "10",  # of 3 s each: half a minute without a cable costs no machine (Ray: 5)
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # our hosts do not leave when a machine does: Ray waited 30 s
 }
 

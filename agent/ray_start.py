@@ -11,6 +11,7 @@ may die before it becomes that client's server (4 clients of 48 here; ray issue 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import time
@@ -50,7 +51,11 @@ def answering(find: Callable[[], Iterable[str]]) -> Callable[[], set[str]]:
         except (OSError, ValueError):
             return False
 
-    return lambda: {address for address in find() if answers(address)}
+    @functools.wraps(find)  # Ray clears its cache by an attribute of the function
+    def answering_ones() -> set[str]:
+        return {address for address in find() if answers(address)}
+
+    return answering_ones
 
 
 def fallen() -> bool:

@@ -1,8 +1,8 @@
 """Requests that are spoken: "do what this recording asks for" is planned again once the recording has been heard.
 
-follows("do what this recording asks for", plan)      # the plan ends at a transcript, and that is the request
-hearing("do what this recording asks for", Plan(), {"a.wav": "audio"})    # a plan that hears it
-beside(plan, files)                                   # the files that are not the recording
+    follows("do what this recording asks for", plan)      # the plan ends at a transcript, and that is the request
+    hearing("do what this recording asks for", Plan(), {"a.wav": "audio"})    # a plan that hears it
+    beside(plan, files)                                   # the files that are not the recording
 """
 
 from __future__ import annotations

@@ -236,3 +236,22 @@ def test_a_long_list_leans_towards_tools_whose_description_is_near():
     checker, painter = near("Draw a picture, then find mistakes in its title", tools)  # each by its own clause
     assert checker > -0.01
     assert painter > -0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "files", "outputs", "poor"),
+    [
+        ("What colour is the tent? The green tent is for four people.", {}, [], True),
+        ("what colour is the car in this picture?", {}, [], False),  # it was forgotten, and is asked for
+        ("what do you see?", {}, [], False),
+        ("what colour is the car?", {"a.png": "image"}, [], False),
+        ("what colour is the car?", {}, ["image"], False),
+        ("what colour is the car at https://www.example.com/a.png", {}, [], False),
+    ],
+)
+def test_words_alone_are_not_planned_over_a_picture_that_is_not_there(text, files, outputs, poor):
+    from anyloom.controller.local import LACKING, lacking
+
+    found = lacking(TOOLS, PlanRequest(text, files), outputs, {})
+    assert found.get("visual-question-answering", 0.0) == (-LACKING if poor else 0.0)
+    assert found.get("question-answering", 0.0) == 0.0

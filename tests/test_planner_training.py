@@ -9,7 +9,7 @@ import pytest
 
 from anyloom.controller import language
 from anyloom.controller.plan import check
-from anyloom.core.errors import PlanError
+from anyloom.core.errors import PlanError, WeightsError
 from anyloom.tools.builtin import TOOLS
 from anyloom.training.planner.idioms import fitting, load
 from anyloom.training.planner.phrases import NEEDED, OPTIONAL, SLOT, Phrases
@@ -299,8 +299,10 @@ def test_a_run_that_starts_from_an_adapter_begins_with_its_values(base, tmp_path
 
     given.popitem()
     save_file(given, tmp_path / "fresh" / "adapter" / "adapter_model.safetensors")
-    with pytest.raises(ValueError, match="of another recipe"):
+    with pytest.raises(WeightsError, match="of another recipe"):
         run("other", start=tmp_path / "fresh" / "adapter")
+    with pytest.raises(WeightsError, match=r"no adapter_model\.safetensors in"):
+        run("other", start=tmp_path)
 
 
 def test_a_base_folder_without_a_model_is_one_sentence(tmp_path):

@@ -5,13 +5,14 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from anyloom.agent.cli import main
-from anyloom.agent.ray_start import answering, waiting
+from anyloom.agent.ray_start import answering, fallen, waiting
 from anyloom.agent.worker import Worker
 from anyloom.core.errors import InputError
 from anyloom.graphs.cluster.messages import VRAM
@@ -115,3 +116,14 @@ def test_what_a_failed_start_left_is_ended_before_the_next(tmp_path, monkeypatch
     for pid in pids:
         stat = Path(f"/proc/{pid}/stat")
         assert not stat.exists() or stat.read_text().split()[2] == "Z"
+
+
+def test_a_part_that_ended_is_seen():
+    pytest.importorskip("psutil")
+    words = (  # in a process of its own: that of the tests has other children
+        "import subprocess, time; from anyloom.agent.ray_start import fallen;"
+        "part = subprocess.Popen(['sleep', '60']); print(fallen()); part.kill(); time.sleep(0.3);"
+        "print(fallen()); part.wait(); print(fallen())"
+    )
+    told = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.split() == ["False", "True", "False"]

@@ -88,6 +88,6 @@ def _dead(token: str) -> bool:
         os.kill(int(number), 0)
     except ProcessLookupError:
         return True
-    except OSError:
-        return False
+    except OSError:  # it lives, and is another user's
+        pass
     return False

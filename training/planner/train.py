@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from ...core.errors import WeightsError
 from ..pocket.audio_loop import clock
 from .ahead import episodes
 from .batch import Batch
@@ -119,15 +120,18 @@ def build(base: Path, recipe: Recipe, device: str) -> Any:
 
 
 def begin_with(model: Any, adapter: Path) -> None:
-    """Puts an exported adapter's values in place of the fresh ones. ValueError when they do not fit."""
+    """Puts an exported adapter's values in place of the fresh ones. WeightsError when they do not fit."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    values = load_file(adapter / "adapter_model.safetensors")
+    file = adapter / "adapter_model.safetensors"
+    if not file.exists():
+        raise WeightsError(f"There is no {file.name} in {adapter}; name the folder of an adapter.")
+    values = load_file(file)
     fitted: Any = set_peft_model_state_dict(model, values, low_cpu_mem_usage=False)
     lacking = [k for k in fitted.missing_keys if "lora_" in k]
     if lacking or fitted.unexpected_keys:
-        raise ValueError(f"{adapter} is of another recipe: {(lacking + fitted.unexpected_keys)[0]} does not fit.")
+        raise WeightsError(f"{adapter} is of another recipe: {(lacking + fitted.unexpected_keys)[0]} does not fit.")
 
 
 def _straight(layer: Any) -> Any:

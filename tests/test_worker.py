@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from anyloom.agent.cli import main
-from anyloom.agent.ray_start import answering, fallen, waiting
+from anyloom.agent.ray_start import answering, waiting
 from anyloom.agent.worker import Worker
 from anyloom.core.errors import InputError
 from anyloom.graphs.cluster.messages import VRAM

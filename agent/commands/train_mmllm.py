@@ -73,7 +73,8 @@ def mmllm_data(
 
 @click.command("mmllm")
 @click.option("--recipe", default="pocket", show_default=True, help="A recipe's name, or a TOML file.")
-@click.option("--stage", type=click.Choice(STAGES), default="all", show_default=True)
+@click.option("--stage", "named", type=click.Choice(STAGES), multiple=True, default=("all",), show_default=True,
+              help="May be repeated; stages run in their own order.")  # fmt: skip
 @click.option("--dialogues", type=click.Path(path_type=Path, exists=True), required=True,
               help="The folder that `train mmllm-data` made.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Where stages, logs and checkpoints go.")
@@ -101,7 +102,7 @@ def mmllm_data(
 @models
 @shared
 def mmllm(
-    recipe: str, stage: str, dialogues: Path, out: Path, minutes: float | None, steps: int | None, batch: int | None,
+    recipe: str, named: tuple[str, ...], dialogues: Path, out: Path, minutes: float | None, steps: int | None, batch: int | None,
     rate: float, seed: int, base: Path | None, denoise: bool, text_side: bool, precision: str, pictures: Path | None,
     sounds: Path | None, workers: int, drawn: int, uses: int, scale: float, resume: bool, models: Path | None,
     **flags: Any,
@@ -119,7 +120,7 @@ def mmllm(
         steps=steps, minutes=minutes, batch=batch, scale=scale, rate=rate, seed=seed, resume=resume, bf16=bf16,
         denoise=denoise and not text_side,
     )  # fmt: skip
-    stages = all_stages() if stage == "all" else (stage,)
+    stages = [s for s in all_stages() if s in named or "all" in named]
     data = _data(dialogues)
     if pictures is not None or sounds is not None:
         from ...training.mmllm.fresh import Fresh

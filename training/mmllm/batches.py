@@ -27,6 +27,7 @@ from .items import Item
 
 AT_ONCE = 64  # files or captions in one pass of a frozen part
 WORKERS = 4
+STEP = 16  # on a GPU lengths are whole numbers of these: its kernels are prepared anew for every length
 KEPT = ("features", "conditions")  # what is written to the folder
 
 
@@ -246,6 +247,8 @@ def make_batch(
     `echo` one on the states of signals."""
     laid = [bank.lay(turns) for turns in talks]
     width = max(len(one.ids) for one in laid)
+    if torch.device(bank.device).type == "cuda":
+        width = -(-width // STEP) * STEP
     ids = torch.full((len(laid), width), bank.layout.stop)
     labels = torch.full((len(laid), width), IGNORED)
     mask = torch.zeros(len(laid), width, dtype=torch.long)

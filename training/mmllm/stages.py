@@ -83,14 +83,14 @@ STAGES = {
               alone=0.8),
         Stage("2", ("rows", "output_projectors"), ("make",), {"text": 1.0, "echo": 0.2, **_MAKING}, steps=3000,
               batch=32, share=0.06, replays=2),
-        Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.4, replays=2, contents=1),
+        Stage("3", PARTS, None, _ALL, steps=4000, batch=24, share=0.28, replays=2, contents=1),
         Stage("repeat", ("output_projectors",), ("make", "turn", "two", "talk"), _MAKING, steps=1000, batch=48,
               share=0.1, replays=6, remembers=16_384).scaled(0.7),
         Stage("preference", ("lora",), None, {"dpo": 1.0, "text": 0.5, "align": 0.5, "decide": 0.2}, steps=400,
               batch=8, share=0.03, most=400).scaled(0.1),
-        Stage("content", ("projectors",), ("tell", "both"), {"spell": 1.0}, batch=32, share=0.09, alone=1.0),
+        Stage("content", ("projectors",), ("tell", "both"), {"spell": 1.0}, batch=32, share=0.12, alone=1.0),
         Stage("settle", ("lora", "rows", "output_projectors"), None, {k: w for k, w in _ALL.items() if k != "spell"},
-              batch=24, share=0.06).scaled(0.25),
+              batch=24, share=0.15).scaled(0.5),
     )
 }  # fmt: skip
 ORDER = tuple(STAGES)

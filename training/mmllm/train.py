@@ -124,7 +124,8 @@ def _adapted(how: Stage, options: Options) -> Stage:
 
 
 def _quick(model: MultimodalLM, bf16: bool) -> None:
-    """A cheaper step on a CPU; and with autocast, adapters without casts of their own."""
+    """A cheaper step; and with autocast, adapters without casts of their own."""
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew, for seconds, whenever a batch has another length
     lm = getattr(model.backbone, "lm", None)
     if lm is not None and model.rows.rows.device.type == "cpu":
         quicken(lm)

@@ -102,7 +102,8 @@ class SignalRows(nn.Module):
         for rows, own in ((self.rows, embedding), (self.out_rows, head)):
             if rows is not None and not rows.is_meta:
                 own = own.float()
-                apart = torch.randn(rows.shape, generator=torch.Generator().manual_seed(7)) * own.std(0).cpu()
+                chance = torch.Generator().manual_seed(7)
+                apart = torch.randn(rows.shape, generator=chance, device="cpu") * own.std(0).cpu()
                 rows.copy_((own.mean(0).cpu() + 0.5 * apart).to(rows.device))
 
     @property

@@ -148,6 +148,8 @@ def vicuna(options: Mapping[str, Any], setting: Setting) -> LanguageBackbone:
     sizes = {**VICUNA_7B, **options}
     config = LlamaConfig(**sizes, tie_word_embeddings=False)
     lm: Any = LlamaForCausalLM(config).to(getattr(torch, setting.dtype))
+    if not next(lm.parameters()).is_meta:
+        lm = lm.to(setting.device)
     return LanguageBackbone(lm, byte_tokenizer(), frozenset({2}))
 
 

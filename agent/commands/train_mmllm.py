@@ -103,8 +103,9 @@ def mmllm_data(
 @shared
 def mmllm(
     recipe: str, named: tuple[str, ...], dialogues: Path, out: Path, minutes: float | None, steps: int | None,
-    batch: int | None, rate: float, seed: int, base: Path | None, denoise: bool, text_side: bool, precision: str, pictures: Path | None,
-    sounds: Path | None, workers: int, drawn: int, uses: int, scale: float, resume: bool, models: Path | None,
+    batch: int | None, rate: float, seed: int, base: Path | None, denoise: bool, text_side: bool, precision: str,
+    pictures: Path | None, sounds: Path | None, workers: int, drawn: int, uses: int, scale: float, resume: bool,
+    models: Path | None,
     **flags: Any,
 ) -> None:  # fmt: skip
     """Train the end-to-end model: alignment in, alignment out, instructions with LoRA, preference."""

@@ -216,7 +216,7 @@ def test_out_of_memory_is_tried_again_smaller_and_said(made):
     assert Image.open(io.BytesIO(output.data)).size == (16, 16)
     said = [note for note in told if note != "steps"]
     assert [s.split(": ")[1] for s in said] == [
-        "attention and pictures in slices", "parts that rest are moved off the GPU", "half the size",
+        "pictures in slices and tiles", "parts that rest are moved off the GPU", "half the size",
     ]  # fmt: skip
 
 

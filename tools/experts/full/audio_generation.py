@@ -103,14 +103,14 @@ def experts() -> list[type[Expert]]:
             AudioLDM2,
             "audioldm2",
             sound,
-            card("cvssp/audioldm2", licence="CC-BY-NC-SA-4.0", size=4.6e9, memory=5e9, speed="slow", quality=0.7),
+            card("cvssp/audioldm2", licence="CC-BY-NC-SA-4.0", size=4.6e9, memory=5.4e9, speed="slow", quality=0.7),
             "AudioLDM 2; sound effects, music and murmured speech",
         ),
         build(
             AudioLDM2,
             "audioldm2-music",
             sound,
-            card("cvssp/audioldm2-music", licence="CC-BY-NC-SA-4.0", size=4.6e9, memory=5e9, speed="slow", quality=0.6),
+            card("cvssp/audioldm2-music", licence="CC-BY-NC-SA-4.0", size=4.6e9, memory=5.4e9, speed="slow", quality=0.6),
             "AudioLDM 2 trained on music; melodies and arrangements",
         ),
         build(

@@ -25,9 +25,10 @@ from ...contracts import Output, Run
 from .hub import HubExpert, free, full, precision
 
 OFFLOAD = ("auto", "none", "model", "sequential")
-# What is done, one after the other, when memory runs out: (what is said, how much of the size is left).
+# What is done, one after the other, when memory runs out: (what is said, how much of the size is left). Attention is
+# not cut in slices: torch's own takes no more memory than these, and slices made it slower (docs/full-profile.md).
 LADDER = (
-    ("attention and pictures in slices", 1.0),
+    ("pictures in slices and tiles", 1.0),
     ("parts that rest are moved off the GPU", 1.0),
     ("half the size", 0.5),
 )
@@ -162,8 +163,6 @@ class DiffusionExpert(HubExpert):
         """Takes the rung of LADDER; pipelines that have no such switch are left as they are."""
         pipe = self.model
         if rung == 0:
-            for switch in ("enable_attention_slicing",):
-                getattr(pipe, switch, lambda: None)()
             for switch in ("enable_slicing", "enable_tiling"):
                 getattr(getattr(pipe, "vae", None), switch, lambda: None)()
         elif rung == 1 and self.device.startswith("cuda"):

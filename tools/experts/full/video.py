@@ -107,7 +107,7 @@ def experts() -> list[type[Expert]]:
                 "cerspense/zeroscope_v2_576w",
                 licence="CC-BY-NC-4.0",
                 size=6.9e9,
-                memory=7.9e9,
+                memory=1.3e10,
                 speed="slow",
                 quality=0.6,
             ),

@@ -110,7 +110,9 @@ def experts() -> list[type[Expert]]:
             AudioLDM2,
             "audioldm2-music",
             sound,
-            card("cvssp/audioldm2-music", licence="CC-BY-NC-SA-4.0", size=4.6e9, memory=5.4e9, speed="slow", quality=0.6),
+            card(
+                "cvssp/audioldm2-music", licence="CC-BY-NC-SA-4.0", size=4.6e9, memory=5.4e9, speed="slow", quality=0.6
+            ),
             "AudioLDM 2 trained on music; melodies and arrangements",
         ),
         build(

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from anyloom.core.precision import fast_bfloat16
 from anyloom.core.settings import load_settings
 from anyloom.core.smollm import smollm_folder
 from anyloom.core.weights import Weights
@@ -43,7 +44,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
     settings = load_settings()
-    fast = bool(torch.cpu._is_amx_tile_supported())
+    fast = fast_bfloat16("cpu", tiles=True)
     base = str(smollm_folder(Weights(settings.cache_dir, offline=settings.offline)))
     backbone = folder({"folder": base}, Setting(dtype="bfloat16" if fast else "float32"))
     backbone.add_lora(Lora(rank=asked.rank))

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import InputError, WeightsError
+from .precision import fast_bfloat16
 
 Precision = Literal["fp32", "bf16", "int8"]
 FEW = 12  # rows up to which the int8 kernel is faster than dense bfloat16
@@ -443,6 +444,6 @@ def _compute_type(precision: Precision, device: str) -> torch.dtype:
     """float32 where asked or where the CPU would only emulate bfloat16."""
     if precision == "fp32":
         return torch.float32
-    if device == "cpu" and precision == "int8" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if device == "cpu" and precision == "int8" and not fast_bfloat16("cpu"):
         return torch.float32
     return torch.bfloat16

@@ -110,12 +110,13 @@ def mmllm(
 ) -> None:  # fmt: skip
     """Train the end-to-end model: alignment in, alignment out, instructions with LoRA, preference."""
     _needs("accelerate", "peft")
+    from ...core.precision import fast_bfloat16
     from ...mmllm.recipe import Recipe
     from ...training.mmllm.train import Options, all_stages, run
 
     settings = settings_from(flags)
     device = _device(settings)
-    bf16 = _fast_bfloat16(device) if precision == "auto" else precision == "bfloat16"
+    bf16 = fast_bfloat16(device, tiles=True) if precision == "auto" else precision == "bfloat16"
     model = _model(Recipe.read(recipe), settings, base, device, bf16, models, text_side, seed)
     options = Options(
         steps=steps, minutes=minutes, batch=batch, scale=scale, rate=rate, seed=seed, resume=resume, bf16=bf16,
@@ -185,13 +186,6 @@ def _device(settings: Any) -> str:
 
         device = str(PartialState().device)
     return device
-
-
-def _fast_bfloat16(device: str) -> bool:
-    """Whether products in bfloat16 are faster than in float32: on GPUs, and on CPUs with tiles for it."""
-    import torch
-
-    return not device.startswith("cpu") or bool(torch.cpu._is_amx_tile_supported())
 
 
 def _weights(settings: Any, models: Path | None) -> Any:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ...core.artifacts import write_atomic
 from ...core.errors import InputError, SettingsError
+from ...core.precision import autocast
 
 Say = Callable[[str], None]
 Loss = Callable[[torch.Generator, float], dict[str, Tensor]]
@@ -136,13 +137,12 @@ def fit(
     sums: dict[str, float] = {}
     since = 0
     module.train()
-    kind = torch.device(budget.device).type
     torch.backends.cudnn.benchmark = True  # every step has the same shapes
     while (spent := budget.spent(step, before + clock(budget.device) - started)) < 1:
         for group in moving.param_groups:
             group["lr"] = budget.rate_at(step, spent)
         rng = torch.Generator(budget.device).manual_seed(budget.seed * 1_000_003 + step)
-        with torch.autocast(kind, torch.bfloat16):
+        with autocast(budget.device):
             parts = loss(rng, spent)
         moving.zero_grad(set_to_none=True)
         parts["total"].backward()

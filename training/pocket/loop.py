@@ -18,7 +18,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import InputError
+from ...core.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,9 @@ class Loop:
         """Whether there is budget left."""
         return self.part < 1.0
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """bfloat16 where it is safe."""
-        return torch.autocast(self.device.partition(":")[0], torch.bfloat16)
+    def autocast(self) -> torch.autocast:
+        """bfloat16 where it is faster."""
+        return autocast(self.device)
 
     def step(self, loss: Tensor, told: Mapping[str, Tensor | float], seen: int) -> None:
         """Backward, one update, averages; `told` goes to the log as means over `every` steps."""

@@ -23,8 +23,10 @@ from ..prompts import load
 from ..tools.contracts import Tool
 from . import language
 from .base import Controller, Outcome, PlanRequest
+from .followups import alone
 from .nearness import LONG, Nearness
 from .plan import WORDY, Plan, Task
+from .smalltalk import small_talk
 
 PLANNER = "pkg:anyloom.weights/planner"
 MAX_LINE_TOKENS = 400
@@ -52,6 +54,7 @@ class LocalController(Controller):
         self._open = open_lm
         self._near = near
         self.max_tasks = max_tasks
+        self._tools: Sequence[Tool] = ()  # those of the last plan
         self._calls = 0
         self._seconds = 0.0
         self._tokens = 0
@@ -62,7 +65,11 @@ class LocalController(Controller):
 
     def plan_now(self, request: PlanRequest, tools: Sequence[Tool]) -> Plan:
         """`plan` in this thread."""
+        self._tools = tools
+        if small_talk(request.text, tools):
+            return Plan()
         started = time.perf_counter()
+        request = alone(request.text, request.files, request.history)
         text = self.decode(request, tools)
         self._calls += 1
         self._seconds += time.perf_counter() - started
@@ -155,6 +162,9 @@ class LocalController(Controller):
             for piece in summary(plan, outcomes):
                 yield piece
             return
+        if said := small_talk(request.text, self._tools):
+            yield said
+            return
         async for piece in self._reply(request):
             yield piece
 
@@ -162,7 +172,7 @@ class LocalController(Controller):
         turns = "".join(
             f"<|im_start|>user\n{language.speakable(t.request)}<|im_end|>\n<|im_start|>assistant\n"
             f"{language.speakable(t.answer)}<|im_end|>\n"
-            for t in request.history[-3:]
+            for t in [t for t in request.history if not t.artifacts][-3:]  # of files made it would invent more
         )
         prompt = f"{turns}<|im_start|>user\n{language.speakable(request.text)}<|im_end|>\n<|im_start|>assistant\n"
         system = f"<|im_start|>system\n{load('reply').render()}<|im_end|>\n"

@@ -20,11 +20,12 @@ import contextvars
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..controller.base import Outcome, PlanRequest, Turn
 from ..controller.files import absent_files
+from ..controller.followups import again
 from ..controller.plan import Checked, Plan, check
 from ..core.artifacts import Artifact
 from ..core.errors import AnyloomError, ExpertError, InputError, PlanError
@@ -103,7 +104,7 @@ class Cascade:
 
     async def make_plan(self, state: State) -> dict[str, Any]:
         """Asks the controller for a plan over the offered tools, and checks it; one round of repair."""
-        request = Request.from_json(state["request"])
+        request = _anew(Request.from_json(state["request"]), state)
         begun: dict[str, Any] = {
             "request": request.to_json(),
             "run": state.get("run") or secrets.token_hex(5),
@@ -381,6 +382,12 @@ def offered_files(request: Request, state: State) -> dict[str, Artifact]:
     if not chosen and (turns := state.get("turns")):
         chosen = {raw["name"] for raw in (*turns[-1]["artifacts"], *turns[-1]["attachments"])}
     return {n: a for n, a in every.items() if n in chosen}
+
+
+def _anew(request: Request, state: State) -> Request:
+    """The request; where it asks for the last answer anew, with a seed of its own: the same one would say the same."""
+    turns = len(state.get("turns") or ())
+    return replace(request, seed=(request.seed or 0) + turns) if turns and again(request.text) else request
 
 
 def modalities(files: Mapping[str, Artifact]) -> dict[str, str]:

@@ -62,6 +62,16 @@ async def test_small_talk_is_answered_directly(tmp_path):
     await agent.aclose()
 
 
+async def test_another_one_is_another_one(tmp_path):
+    fakes = Fakes()
+    agent = engine(tmp_path, ScriptedController([task("text-to-image", 0, text="a cat")]), fakes)
+    for text in ("draw a cat", "another one, please", "once more", "draw a cat"):
+        await agent.ask(Request(text, seed=None), thread="t")
+    seeds = [call.seed for call in fakes.called("text-to-image")]
+    assert len(seeds) == len(set(seeds)) == 3  # and the last is that of the first, which was kept
+    await agent.aclose()
+
+
 async def test_what_does_not_fit_is_bridged_and_shown(tmp_path):
     seen = []
     fakes = Fakes(answers={"image-to-text": "a cat"})

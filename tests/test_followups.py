@@ -1,0 +1,84 @@
+"""Follow-ups are planned as the requests they stand for; what is none is left alone."""
+
+import pytest
+
+from anyloom.controller.base import Turn
+from anyloom.controller.followups import again, alone
+from anyloom.core.artifacts import Artifact
+
+PICTURE = Artifact("image", "image/png", "0" * 64, "picture.png", 9)
+WORDS = Artifact("text", "text/plain", "1" * 64, "t.txt", 9)
+
+
+def said(*requests, made=PICTURE, files=None):
+    """The last of some requests, alone."""
+    history = [Turn(r, "", (made,)) for r in requests[:-1]]
+    return alone(requests[-1], {made.name: made.modality} if files is None else files, history)
+
+
+@pytest.mark.parametrize(
+    ("before", "then", "meant"),
+    [
+        ("draw a red cat", "draw it again in blue", "draw a blue cat"),
+        ("draw a cat", "Now make it orange, please!", "draw an orange cat"),
+        ("draw an apple", "a green one", "draw a green apple"),
+        ("draw an orange cat", "paint it blue", "draw a blue cat"),
+        ("Draw me a picture of two cats.", "could you do it in pink?", "Draw me a picture of two pink cats."),
+        ("draw cats", "in blue", "draw cats in blue"),
+        ("make a clip of a rocket", "the same in dark red", "make a clip of a dark red rocket"),
+        ("draw a red cat", "what about a dog?", "draw a dog"),
+        ("play a violin", "now a piano instead", "play a piano"),
+        ("draw a cat", "as a line drawing", "draw a cat as a line drawing"),
+        ("draw a cat in flat style", "now in pixel style", "draw a cat in pixel style"),
+        ("draw a cat", "with a hat", "draw a cat with a hat"),
+        ("draw a cat", "another one, please", "draw a cat"),
+        ("draw a cat", "Try again.", "draw a cat"),
+    ],
+)
+def test_changes_of_what_was_made(before, then, meant):
+    request = said(before, then)
+    assert (request.text, dict(request.files)) == (meant, {})
+
+
+def test_changes_add_up():
+    request = said("draw a cat", "make it blue", "with a hat", "again", "a dog instead", "in 3d")
+    assert request.text == "draw a dog in 3d"
+
+
+def test_what_was_made_of_the_thing_is_changed_too():
+    assert said("draw a red cat.", "make a video of it", "what about a dog?").text == "make a video of a dog"
+    assert said("draw a red cat.", "make a video of it", "now in blue").text == "make a video of a blue cat"
+    assert said("draw a cat in 3d", "turn it upside down", "now in blue").text == "now in blue"
+
+
+@pytest.mark.parametrize("then", ["now in French", "and French?", "in French please"])
+def test_another_language_keeps_the_files(then):
+    request = said("translate this note into German", then, made=WORDS, files={"note.png": "image"})
+    assert (request.text, dict(request.files)) == ("translate this note into French", {"note.png": "image"})
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "make a video of it", "describe it", "make it black and white", "make it bigger", "turn it upside down",
+        "thanks", "draw a blue dog", "and the sound?", "what about the other picture?", "compare it with the first one",
+        "do it with the other picture", "is it blue?", "in what style is it?",
+    ],
+)  # fmt: skip
+def test_other_requests_are_left_alone(then):
+    request = said("draw a red cat", then)
+    assert (request.text, dict(request.files)) == (then, {"picture.png": "image"})
+
+
+def test_what_is_about_a_file_is_left_alone():
+    assert said("draw a red cat", "make it blue", files={"mine.png": "image"}).text == "make it blue"
+    assert said("make a drawing of this", "make it blue").text == "make it blue"
+    assert said("draw cat.png again", "make it blue").text == "make it blue"
+    assert said("tell me a joke", "make it blue", made=WORDS).text == "make it blue"
+    assert alone("make it blue", {}, ()).text == "make it blue"
+    assert alone("again", {}, (Turn("hello", "hi"),)).text == "again"
+
+
+def test_what_asks_for_the_same_anew():
+    assert all(again(t) for t in ("again", "Another one, please.", "draw it again", "once more", "a different one"))
+    assert not any(again(t) for t in ("draw it again in blue", "against", "another dog", "one more cat", "", "please"))

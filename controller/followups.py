@@ -1,17 +1,19 @@
 """Follow-ups said as requests of their own: after "draw a red cat", "now in blue" is "draw a blue cat".
 
-    alone("now in blue", {"picture.png": "image"}, history)     # PlanRequest("draw a blue cat"), no files
-    again("another one, please")                                # True: the same request, to be answered otherwise
+    alone("now in blue", {"picture.png": "image"}, history, tools)   # PlanRequest("draw a blue cat"), no files
+    again("another one, please")                                     # True: the same request, to be answered otherwise
 
 For controllers that plan a request without what was said before. What is changed may be a colour, a style, a
-language, what is added ("with a hat") or the thing itself ("a dog instead"). Rules of English, and careful ones: what
-is no such follow-up, or follows something that was about a file, is left as it is.
+language, what is added ("with a hat"), the thing itself ("a dog instead"), or what is made of it ("let me hear it").
+What was asked for in words is taken from there, not from a reading of what was made of it, which may err again.
+Rules of English, and careful ones: what is no such follow-up, or follows something that was about a file, is left
+as it is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from .base import PlanRequest, Turn
 
@@ -64,9 +66,66 @@ _FILES = re.compile(rf"\b(?:{_MEDIA}|other|first|second|last|previous|files?|wor
 _OF_A_FILE = re.compile(r"\b(?:it|this|that|these|those|them|attach\w*|upload\w*)\b|\.\w{2,4}\b", re.I)
 
 
-def alone(text: str, files: Mapping[str, str], history: Sequence[Turn]) -> PlanRequest:
-    """The request as it reads without what was said before; `files` are what a plan of it may use."""
-    said, meant = _meant([*history, Turn(text, "")], files)
+# Looser signs, of requests that no pattern above fits.
+_QUESTION = re.compile(
+    r"^(?:is|are|was|were|does|did|has|have you|why|who|when|where|which|how (?:many|much|old|big|long)|can you tell)"
+    r"\b",
+    re.I,
+)
+_TELLING = re.compile(
+    r"\b(?:describ\w+|in words|caption|explain|tell (?:me|us)|translate|summar\w+|read|write|text|say (?:what|it|that)|"
+    r"save|call(?:ed)?|file|compare|count|spell)\b",
+    re.I,
+)
+_NEW = re.compile(
+    rf"\b(?:an?|some|two|three|four|five|six|\d+) (?!(?:[\w-]+ ){{0,2}}(?:{_MEDIA}|audio|music|movie|pic|pics|noise|"
+    r"one|bit|little|moment|few|lot|version|go|still|colou?r|second|sec|minute|way|time)\b)[\w'-]+",
+    re.I,
+)
+_MADE = re.compile(
+    r"\b(?:draw|paint|sketch|play|make (?:me )?(?:the sound|an? (?:\w+ )?(?:picture|drawing|image|clip|video|sound)) "
+    rf"of) (?:(?:me|us) )?{_COUNT}\b",
+    re.I,
+)
+_INSTEAD = re.compile(
+    r"^(?:and|now|ok|okay|no|not|actually|or|but|hm+|cool|nice|great|haha|thanks?)\b|\b(?:instead|next|now|replace\w*|"
+    r"swap\w*|rather|prefer|meant|mean|chang\w+|go with|switch\w*|want\w*|like|show|can (?:i|we) (?:have|see|hear|get)|"
+    r"should be|let(?:'?s| me| us)|try|after that|another|different|forget|how about|what about|turn it into)\b",
+    re.I,
+)
+_FITTED = re.compile(
+    rf"\b(?:add|put|give (?:it|him|her|them)) ({_COUNT} [\w' -]+?)(?: on(?: (?:it|top|his|her|its)\b.*)?)?$", re.I
+)
+_REST = re.compile(
+    r"(?:[, ]+(?:instead|next|now|please|pls|plz|for (?:me|us)(?: now)?|after that|too|this time|sounds? like|"
+    r"looks? like|thanks?|thank you|if you can|lol|haha|maybe|i think|would be (?:nice|better|cool|great)))+$",
+    re.I,
+)
+_HUED = re.compile(
+    rf"\b({_COLOUR})\b(?=$|[^\w\s-]| (?:one|ones|version|colou?r|please|pls|plz|instead|would|will|is|looks?|might|may|"
+    r"this|now|i|maybe|if|thanks?|too|for|all)\b)",
+    re.I,
+)
+_DOING = re.compile(r"\b(?!see|hear|hav|draw)\w+ing $", re.I)
+_AFTER = re.compile(
+    r".*?\b(?:sounds? of|(?:picture|image|drawing|clip|video) of|draw|paint|play)\s+(?:(?:me|us)\s+)?(?=\w)", re.I
+)
+_MEANS = {
+    "video": r"clips?|video|vid|movies?|film|gif|animat\w*|motion|mov(?:e|es|ing)|to life|alive|watch|dance|cartoon",
+    "audio": r"sounds?|hear|noises?|audio|listen|loud|sing",
+    "image": r"pics?|pictures?|image|drawing|draw|paint\w*|sketch|photo|see|looks? like|look|illustrat\w*|visual\w*",
+}
+_MEANS_OF = {kind: re.compile(rf"\b(?:{words})\b", re.I) for kind, words in _MEANS.items()}
+_SAID = {"video": "make a video of", "audio": "make the sound of", "image": "draw"}
+_LONGEST = 24  # words of a follow-up
+
+
+def alone(text: str, files: Mapping[str, str], history: Sequence[Turn], tools: Collection[str] = ()) -> PlanRequest:
+    """The request as it reads without what was said before; `files` are what a plan of it may use.
+
+    `tools`: the names of those there are; where one makes clips of pictures, a picture is moved and not made anew.
+    """
+    said, meant = _meant([*history, Turn(text, "")], files, tools)
     return PlanRequest(said, files if meant in ("", "language") else {}, tuple(history))
 
 
@@ -75,34 +134,110 @@ def again(text: str) -> bool:
     return bool(_AGAIN.fullmatch(_core(text)))
 
 
-def _meant(turns: Sequence[Turn], files: Mapping[str, str]) -> tuple[str, str]:
+def _meant(turns: Sequence[Turn], files: Mapping[str, str], tools: Collection[str]) -> tuple[str, str]:
     """The last request alone, and what kind of follow-up it was; `files` those at hand for it."""
     text = turns[-1].request
     if len(turns) == 1:
         return text, ""
     last = turns[-2]
-    before, kind = _meant(turns[:-1], {})
+    before, kind = _meant(turns[:-1], {}, tools)
     if not kind and len(turns) > 2:
-        before = _named(before, _meant(turns[:-2], {})[0])
+        before = _named(before, _meant(turns[:-2], {}, tools)[0])
     core = _core(text)
     if (found := _SPOKEN.fullmatch(core)) and last.artifacts:
         return _swapped(before, found[1], _LANGUAGE, f" in {found[1]}"), "language"
     made = {a.name for a in last.artifacts}
-    media = any(a.modality != "text" for a in last.artifacts)
+    media = [str(a.modality) for a in last.artifacts if a.modality != "text"]
     if not media or not made.issuperset(files) or _OF_A_FILE.search(before):
         return text, ""
     for kind, changed in _CHANGES.items():
-        if said := changed(core, before):
+        if (media[-1] != "audio" or kind not in ("colour", "style")) and (said := changed(core, before)):
             return said, kind
-    return text, ""
+    if _QUESTION.search(core) or _TELLING.search(core) or len(core.split()) > _LONGEST:
+        return text, ""
+    return _loosely(text, core, before, media[-1], tools)
+
+
+def _loosely(text: str, core: str, before: str, made: str, tools: Collection[str]) -> tuple[str, str]:
+    """By looser signs: something new, a colour alone, or another kind of thing made of the same."""
+    if fitted := _FITTED.search(core):
+        return (f"{before} with {fitted[1]}", "more") if made != "audio" else (text, "")
+    if new := _NEW.search(core):
+        return _anew(text, core, before, new.start())
+    hues = _HUED.findall(core)
+    if len(hues) == 1 and len(re.findall(rf"\b{_COLOUR}\b", core, re.I)) == 1 and made != "audio":
+        return _hued(before, hues[0].lower()), "colour"
+    return _another_kind(text, core, before, made, tools)
+
+
+def _anew(text: str, core: str, before: str, start: int) -> tuple[str, str]:
+    """Something new, named from `start` on, in place of what the request before was about."""
+    said = _REST.sub("", re.split(r"[.!?;]", core[start:])[0])
+    thing, whole = _thing(before), _MADE.search(core)
+    if _FILES.search(said) or _OF_A_FILE.search(said) or _DOING.search(core[:start]):
+        return text, ""
+    if whole:
+        return core[whole.start() :], "own"
+    return (before[:thing] + said, "thing") if thing and _INSTEAD.search(text.strip()) else (text, "")
+
+
+def _another_kind(text: str, core: str, before: str, made: str, tools: Collection[str]) -> tuple[str, str]:
+    """A clip, the sound or a picture of what the request before was about."""
+    thing = _thing(before)
+    others = [k for k, words in _MEANS_OF.items() if words.search(core) and k != made]
+    if not thing or not others:
+        return text, ""
+    kind = others[0]
+    if kind == "video" and made == "image" and "image-to-video" in tools:
+        return text, ""
+    what = _BEHIND.sub("", before[thing:].rstrip(".!? "))
+    if made == "audio":
+        what = re.split(r" (?:playing|making|ringing)\b", what)[0]
+    return f"{_SAID[kind]} {what}", kind
+
+
+def _anew(text: str, core: str, before: str, start: int) -> tuple[str, str]:
+    """Something new, named from `start` on, in place of what the request before was about."""
+    said = _REST.sub("", re.split(r"[.!?;]", core[start:])[0])
+    thing, whole = _thing(before), _MADE.search(core)
+    if _FILES.search(said) or _OF_A_FILE.search(said) or _DOING.search(core[:start]):
+        return text, ""
+    if whole:
+        return core[whole.start() :], "own"
+    return (before[:thing] + said, "thing") if thing and _INSTEAD.search(text.strip()) else (text, "")
+
+
+def _another_kind(text: str, core: str, before: str, made: str, tools: Collection[str]) -> tuple[str, str]:
+    """A clip, the sound or a picture of what the request before was about."""
+    thing = _THING.search(before)
+    kinds = [k for k, words in _MEANS_OF.items() if words.search(core)]
+    others = [k for k in kinds if k != made]
+    if not thing or not others:
+        return text, ""
+    kind = others[0]
+    if kind == "video" and made == "image" and "image-to-video" in tools:
+        return text, ""
+    what = _BEHIND.sub("", before[thing.start() :].rstrip(".!? "))
+    if made == "audio":
+        what = re.split(r" (?:playing|making|ringing)\b", what)[0]
+    return f"{_SAID[kind]} {what}", kind
+
+
+def _thing(before: str) -> int:
+    """Where in a request the thing begins that it is about; 0 where that is not to be seen."""
+    found = _THING.search(before)
+    if found and not _DOING.search(before[: found.start()]):
+        return found.start()
+    found = _AFTER.match(before)
+    return found.end() if found else 0
 
 
 def _named(text: str, before: str) -> str:
     """What stands for a thing replaced by the thing: "make a clip of it" after "draw a cat"."""
-    thing = _THING.search(before)
+    thing = _thing(before)
     if not thing or _OF_A_FILE.search(before):
         return text
-    what = before[thing.start() :].rstrip(".!? ")
+    what = before[thing:].rstrip(".!? ")
     return re.sub(r"\b(?:of|from) (?:it|this|that|them)\b", f"of {what}", text, count=1)
 
 
@@ -120,15 +255,19 @@ def _repeated(core: str, before: str) -> str:
 
 def _tinted(core: str, before: str) -> str:
     found = _TINTED.fullmatch(core)
-    if not found:
-        return ""
-    colour = found[1].lower()
+    return _hued(before, found[1].lower()) if found else ""
+
+
+def _hued(before: str, colour: str) -> str:
+    """The first thing in another colour."""
     if re.search(rf"\b{_COLOUR}\b", before, re.I):
         return _swapped(before, colour, _COLOUR, "")
-    thing = _THING.search(before)
-    if not thing:
+    start = _thing(before)
+    if not start:
         return f"{before} in {colour}"
-    return _articles(f"{before[: thing.end()]}{colour} {before[thing.end() :]}", thing.start())
+    counted = re.match(rf"{_COUNT}\s+", before[start:], re.I)
+    end = start + (counted.end() if counted else 0)
+    return _articles(f"{before[:end]}{colour} {before[end:]}", start)
 
 
 def _styled(core: str, before: str) -> str:
@@ -142,9 +281,9 @@ def _added(core: str, before: str) -> str:
 
 
 def _other(core: str, before: str) -> str:
-    found, thing = _OTHER.fullmatch(core), _THING.search(before)
+    found, thing = _OTHER.fullmatch(core), _thing(before)
     new = (found[1] or found[2]) if found else ""
-    return before[: thing.start()] + new if thing and new and not _FILES.search(new) else ""
+    return before[:thing] + new if thing and new and not _FILES.search(new) else ""
 
 
 _CHANGES = {"again": _repeated, "colour": _tinted, "style": _styled, "more": _added, "thing": _other}

@@ -24,15 +24,16 @@ from ..core.errors import InputError, nearest
 KINDS = ("text", "image", "audio", "video", "speech")
 MODALITY = {"text": "text", "image": "image", "audio": "audio", "video": "video", "speech": "audio"}
 FACTS = ("concept", "colour", "style", "motion")
-FIELDS = ("id", "conversion", "request", "attach", "expect", "meaning", "references", "words")
+FIELDS = ("id", "conversion", "before", "request", "attach", "expect", "meaning", "references", "words")
 MOST_ITEMS, MOST_TEXT = 100_000, 4000
-BUNDLED = ("pocket", "shapes")
+BUNDLED = ("pocket", "turns", "shapes")
 
 
 @dataclass(frozen=True)
 class Item:
     """One request of a suite.
 
+    `before`: requests that are asked first in the same conversation, in order; nothing of them is measured.
     `conversion`: "text-to-image" and the like, over KINDS. `attach`: `{"file": …}` or `{"make": …, …}` each.
     `expect`: for each of FACTS the names that are right. `meaning`: in a sentence, what the answer is about.
     `references`: right answers in words, for caption metrics. `words`: what must be spoken or written down, for WER.
@@ -46,6 +47,7 @@ class Item:
     meaning: str = ""
     references: tuple[str, ...] = ()
     words: str = ""
+    before: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -64,8 +66,9 @@ class Item:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON types, in the form of a suite file."""
+        earlier = {"before": list(self.before)} if self.before else {}  # absent elsewhere: results name suites by hash
         return {
-            "id": self.id, "conversion": self.conversion, "request": self.request,
+            "id": self.id, "conversion": self.conversion, **earlier, "request": self.request,
             "attach": [dict(a) for a in self.attach], "expect": {k: list(v) for k, v in self.expect.items()},
             "meaning": self.meaning, "references": list(self.references), "words": self.words,
         }  # fmt: skip
@@ -106,6 +109,10 @@ def read_suite(name: str) -> Suite:
         from .suites.shapes import shapes
 
         return shapes()
+    if name == "turns":
+        from .suites.turns import turns
+
+        return turns()
     bundled = Path(str(resources.files(__package__))) / "suites" / "pocket" / "pocket.jsonl"
     file = bundled if name == "pocket" else Path(name)
     if not file.suffix and not file.exists():
@@ -171,6 +178,7 @@ def item_of(row: Any, where: str, folder: Path) -> Item:
     item = Item(
         **texts, attach=_attached(row.get("attach", []), where, folder), expect=_facts(row.get("expect", {}), where),
         references=_texts(row.get("references", []), "references", where),
+        before=_texts(row.get("before", []), "before", where),
     )  # fmt: skip
     if not (item.expect or item.meaning or item.references or item.words):
         raise InputError(f"{where} says nothing of its answer; give expect, meaning, references or words.")

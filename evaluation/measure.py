@@ -14,6 +14,7 @@ answer keeps. It is 0 for what is missed or failed, absent for what cannot be se
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -45,18 +46,27 @@ class Asked:
 
 
 async def ask(
-    bench: Bench, text: str, files: Sequence[Artifact], mode: str, seed: int, wants: str, emit: Emit = ignore
+    bench: Bench, text: str, files: Sequence[Artifact], mode: str, seed: int, wants: str, emit: Emit = ignore,
+    before: Sequence[str] = (),
 ) -> Asked:
-    """Asks one mode. `wants` is the modality that must come; empty, when any answer will do.
+    """Asks one mode. `wants` is the modality that must come; empty, when any answer will do. `before`: what is asked
+    first in the same conversation, with the same files, and not measured.
 
     A bench keeps no results (`open_bench`), so that what an answer costs is what it takes. `fresh` would do that as
     well, and would take the cascade's second try at a plan away.
     """
-    request = Request(text, tuple(files), mode=mode, seed=seed)
+    request = Request(text, () if before else tuple(files), mode=mode, seed=seed)
     answer, fault = None, None
+    thread = secrets.token_hex(8)
+    try:
+        for n, earlier in enumerate(before):
+            first = Request(earlier, () if n else tuple(files), mode=mode, seed=seed)
+            await bench.engine.ask(first, thread=thread, emit=emit)
+    except AnyloomError as e:
+        return Asked("cannot" if isinstance(e, CANNOT) else "failed", str(e))
     with Meter() as meter:
         try:
-            answer = await bench.engine.ask(request, emit=emit)
+            answer = await bench.engine.ask(request, thread=thread, emit=emit)
         except AnyloomError as e:
             fault = e
     costs = costs_of(meter, answer)
@@ -86,7 +96,9 @@ async def measure(
 ) -> dict[str, Any]:
     """The row of one item, mode and seed, as plain JSON types."""
     why = bench.why_not(mode, item.source, item.target, bool(item.words))
-    asked = Asked("cannot", why) if why else await ask(bench, item.request, files, mode, seed, item.wants, emit)
+    asked = Asked("cannot", why) if why else await ask(
+        bench, item.request, files, mode, seed, item.wants, emit, item.before
+    )  # fmt: skip
     row = row_of(item, mode, seed, asked)
     if asked.answer is not None:
         row["steps"] = [s.to_json() for s in await walk(bench, asked.answer, files, item.meaning)]

@@ -24,7 +24,7 @@ def said(*requests, made=PICTURE, files=None):
         ("draw an apple", "a green one", "draw a green apple"),
         ("draw an orange cat", "paint it blue", "draw a blue cat"),
         ("Draw me a picture of two cats.", "could you do it in pink?", "Draw me a picture of two pink cats."),
-        ("draw cats", "in blue", "draw cats in blue"),
+        ("draw cats", "in blue", "draw blue cats"),
         ("make a clip of a rocket", "the same in dark red", "make a clip of a dark red rocket"),
         ("draw a red cat", "what about a dog?", "draw a dog"),
         ("play a violin", "now a piano instead", "play a piano"),
@@ -32,6 +32,13 @@ def said(*requests, made=PICTURE, files=None):
         ("draw a cat in flat style", "now in pixel style", "draw a cat in pixel style"),
         ("draw a cat", "with a hat", "draw a cat with a hat"),
         ("draw a cat", "another one, please", "draw a cat"),
+        ("draw a red cat", "hmm, id rather have it black", "draw a black cat"),
+        ("draw a red cat", "yellow would be nicer", "draw a yellow cat"),
+        ("draw a red cat", "not that, I meant two dogs", "draw two dogs"),
+        ("draw a red cat", "put a hat on it", "draw a red cat with a hat"),
+        ("draw a red cat", "Now draw a blue dog, please", "draw a blue dog"),
+        ("draw a red cat", "ooh, can we get it moving?", "make a video of a red cat"),
+        ("draw a violin", "let me hear it", "make the sound of a violin"),
         ("draw a cat", "Try again.", "draw a cat"),
     ],
 )
@@ -60,14 +67,30 @@ def test_another_language_keeps_the_files(then):
 @pytest.mark.parametrize(
     "then",
     [
-        "make a video of it", "describe it", "make it black and white", "make it bigger", "turn it upside down",
-        "thanks", "draw a blue dog", "and the sound?", "what about the other picture?", "compare it with the first one",
-        "do it with the other picture", "is it blue?", "in what style is it?",
+        "describe it", "what is that?", "read it aloud", "make it black and white", "make it bigger",
+        "turn it upside down",
+        "thanks", "what about the other picture?", "compare it with the first one", "do it with the other picture",
+        "is it blue?", "in what style is it?", "does it make a noise?", "tell me a story about it",
     ],
 )  # fmt: skip
 def test_other_requests_are_left_alone(then):
     request = said("draw a red cat", then)
     assert (request.text, dict(request.files)) == (then, {"picture.png": "image"})
+
+
+def test_what_was_heard_is_drawn():
+    sound = Artifact("audio", "audio/wav", "2" * 64, "sound.wav", 9)
+    assert said("play a violin playing a long note", "got a picture of that?", made=sound).text == "draw a violin"
+    assert said("play a violin", "louder", made=sound).text == "louder"
+    assert said("play a violin", "make it blue", made=sound).text == "make it blue"
+
+
+def test_a_picture_is_moved_where_there_is_a_tool_for_it():
+    history = (Turn("draw a red cat", "", (PICTURE,)),)
+    assert alone("animate it", {"picture.png": "image"}, history, {"image-to-video"}).files == {"picture.png": "image"}
+    assert (
+        alone("animate it", {"picture.png": "image"}, history, {"image-to-image"}).text == "make a video of a red cat"
+    )
 
 
 def test_what_is_about_a_file_is_left_alone():

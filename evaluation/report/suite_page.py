@@ -135,7 +135,7 @@ def _examples(result: Mapping[str, Any], modes: Sequence[str], shown: Shown) -> 
         for item in some:
             rows = [r for r in result["rows"] if r["item"] == item.id and r["seed"] == result["run"]["seeds"][0]]
             if any(r["status"] == "done" for r in rows):
-                cards.append(card(f"<p><b>{text(item.request)}</b></p>", *given(item)))
+                cards.append(card(f"<p><b>{text(' → '.join((*item.before, item.request)))}</b></p>", *given(item)))
                 cards += [answer(r, modes, shown) for r in rows]
         if cards:
             out.append(f"<h3>{text(conversion.replace('-to-', ' → '))}</h3>{grid(cards)}")

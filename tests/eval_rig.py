@@ -86,13 +86,14 @@ class Toy(Speaker):
 
     def __init__(self, model, answers):
         super().__init__(model)
-        self.answers, self.heard = answers, []
+        self.answers, self.heard, self.talks = answers, [], []
 
     def speak(self, talk, files, *, on_text, on_media, check, max_tokens, seed, temperature=0.0):
         from anyloom.mmllm.inference import Wanted
 
         asked = " ".join(p for p in talk[-1].pieces if isinstance(p, str))
         self.heard.append(asked)
+        self.talks.append(talk)
         text, *wishes = next((v for k, v in self.answers.items() if k in asked), ("I cannot.",))
         on_text(text)
         reply = Reply(text=text, prompt_tokens=5, ids=[1, 2, 3])

@@ -30,6 +30,22 @@ def test_the_bundled_suite_is_whole():
         assert item.source == "text" or item.attach, item.id
 
 
+def test_the_suite_of_second_requests_is_whole():
+    found = read_suite("turns")
+    assert len({i.id for i in found.items}) == len(found.items) == 168
+    assert len({(i.before, i.request) for i in found.items}) == 168
+    for item in found.items:
+        assert len(item.before) == 1
+        assert item.expect["concept"]
+        assert "{" not in f"{item.before}{item.request}"
+        if item.conversion == "image-to-image":
+            (colour,) = item.expect["colour"]
+            assert colour in item.request
+            assert colour not in item.before[0]
+    assert f"`turns` ({len(found.items)} second requests" in DOCS
+    assert Item("a", "text-to-text", "b").to_json().get("before") is None
+
+
 def test_the_suite_of_what_was_held_out_is_whole_and_its_files_can_be_used(tmp_path):
     found = read_suite("pocket")
     assert len(found.items) == len({i.id for i in found.items}) > 200

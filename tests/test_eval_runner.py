@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from eval_rig import FakeJudge, bench, suite, without_costs
+from eval_rig import PLANS, FakeJudge, bench, suite, without_costs
+from rig import task
 
 from anyloom.core.errors import InputError
 from anyloom.evaluation.runner import Job, key_of, read_rows, run_suite
@@ -47,6 +48,39 @@ async def test_both_modes_are_asked_and_judged(tmp_path):
     spoken = found["spoken", "cascade"]
     assert (spoken["reading"], spoken["scores"]["wer"], spoken["scores"]["kept"]) == ("two apples", 0.0, 1.0)
     assert found["heart", "end2end"]["status"] == found["seen", "end2end"]["status"] == "done"
+
+
+TURNS = """
+[[item]]
+id = "turned"
+conversion = "image-to-text"
+before = ["draw a red star", "draw a blue heart"]
+request = "describe it"
+expect = {concept = "heart"}
+"""
+
+
+async def test_what_is_before_is_asked_first_in_the_same_conversation(tmp_path):
+    plans = {**PLANS, "describe": [task("image-to-text", 0, image="text-to-image-2.png")]}
+    made = bench(tmp_path, ANSWERS, plans=plans)
+    job = Job(suite(tmp_path, TURNS))
+    rows = await run_suite(made, job, tmp_path / "out")
+    asked = [(r.text, len(r.history)) for r in made.engine.runtime.controller.asked]
+    assert asked == [("draw a red star", 0), ("draw a blue heart", 1), ("describe it", 2)]
+    assert [(r["status"], r["scores"]["kept"]) for r in rows] == [("done", 1.0), ("done", 1.0)]
+    assert [a["modality"] for a in rows[0]["artifacts"]] == ["text"]
+    assert rows[0]["costs"]["model_calls"] == 3, "those before are not counted"
+    assert [len(talk) for talk in made.speaker.talks] == [1, 3, 5]
+    await made.aclose()
+
+
+async def test_where_what_is_before_fails_the_item_has_failed(tmp_path):
+    made = bench(tmp_path, plans={"describe": []})
+    broken = TURNS.replace("draw a red star", "draw cat.png again")
+    (row,) = await run_suite(made, Job(suite(tmp_path, broken), modes=("cascade",)), tmp_path / "out")
+    assert (row["status"], row["scores"]) == ("failed", {"kept": 0.0})
+    assert "There is no file 'cat.png' here" in row["reason"]
+    await made.aclose()
 
 
 async def test_costs_are_those_of_the_run(tmp_path):

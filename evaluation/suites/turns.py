@@ -9,7 +9,7 @@ after that, which nobody had read when they were first measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ..items import Item, Suite, read_suite
 
@@ -142,22 +142,20 @@ def _items(kind: str) -> Iterator[Item]:
     for number, asked in enumerate(ASKED[kind]):
         n = number % EACH
         if kind in ("sound", "picture"):
-            thing, sounds, pictures = SOUNDING[n]
-            facts = {"concept": sounds if kind == "sound" else pictures}
-            item = Item("", conversion, asked, expect=facts, meaning=thing, before=(thing,))
+            first, sounds, pictures = SOUNDING[n]
+            facts: Mapping[str, tuple[str, ...]] = {"concept": sounds if kind == "sound" else pictures}
+            meaning = first
         else:
             some = heard if kind == "other_sound" else drawn
-            own, last = some[n], some[n - 1].meaning
+            facts, meaning = some[n].expect, some[n].meaning
+            first = meaning if kind in ("clip", "ask") else some[n - 1].meaning
             if kind == "colour":
-                last = own.meaning.replace(own.expect["colour"][0], _other(own.expect["colour"][0], number))
-                last = f"a {last.split(' ', 1)[1]}"
-            elif kind in ("clip", "ask"):
-                last = own.meaning
-            request = asked.replace("{colour}", *own.expect.get("colour", ("",))).replace("{thing}", own.meaning)
-            item = Item("", conversion, request, expect=own.expect, meaning=own.meaning, before=(last,))
+                (colour,) = facts["colour"]
+                first = f"a {meaning.split(' ', 1)[1].replace(colour, _other(colour, number))}"
+                asked = asked.replace("{colour}", colour)
         yield Item(
-            f"{kind.replace('_', '-')}-{number}", conversion, item.request, expect=item.expect, meaning=item.meaning,
-            before=(before.replace("{before}", item.before[0]),),
+            f"{kind.replace('_', '-')}-{number}", conversion, asked.replace("{thing}", meaning), expect=facts,
+            meaning=meaning, before=(before.replace("{before}", first),),
         )  # fmt: skip
 
 

@@ -65,7 +65,6 @@ _THING = re.compile(rf"\b{_COUNT}\s+(?!(?:[\w-]+\s+){{0,2}}{_MEDIA}\b)", re.I)
 _FILES = re.compile(rf"\b(?:{_MEDIA}|other|first|second|last|previous|files?|words?|captions?)\b", re.I)
 _OF_A_FILE = re.compile(r"\b(?:it|this|that|these|those|them|attach\w*|upload\w*)\b|\.\w{2,4}\b", re.I)
 
-
 # Looser signs, of requests that no pattern above fits.
 _QUESTION = re.compile(
     r"^(?:is|are|was|were|does|did|has|have you|why|who|when|where|which|how (?:many|much|old|big|long)|can you tell)"
@@ -74,12 +73,13 @@ _QUESTION = re.compile(
 )
 _TELLING = re.compile(
     r"\b(?:describ\w+|in words|caption|explain|tell (?:me|us)|translate|summar\w+|read|write|text|say (?:what|it|that)|"
-    r"save|call(?:ed)?|file|compare|count|spell)\b",
+    r"save|call(?:ed)?|file|compare|count|spell|joke|poem|story|recipe|essay|e-?mail)\b",
     re.I,
 )
 _NEW = re.compile(
     rf"\b(?:an?|some|two|three|four|five|six|\d+) (?!(?:[\w-]+ ){{0,2}}(?:{_MEDIA}|audio|music|movie|pic|pics|noise|"
-    r"one|bit|little|moment|few|lot|version|go|still|colou?r|second|sec|minute|way|time)\b)[\w'-]+",
+    r"one|bit|little|moment|few|lot|version|go|still|colou?r|second|sec|minute|way|time|song|name|question|list|idea|fact|"
+    r"word|sentence|summary|letter|answer|number|reason|example|title)\b)[\w'-]+",
     re.I,
 )
 _MADE = re.compile(
@@ -89,8 +89,9 @@ _MADE = re.compile(
 )
 _INSTEAD = re.compile(
     r"^(?:and|now|ok|okay|no|not|actually|or|but|hm+|cool|nice|great|haha|thanks?)\b|\b(?:instead|next|now|replace\w*|"
-    r"swap\w*|rather|prefer|meant|mean|chang\w+|go with|switch\w*|want\w*|like|show|can (?:i|we) (?:have|see|hear|get)|"
-    r"should be|let(?:'?s| me| us)|try|after that|another|different|forget|how about|what about|turn it into)\b",
+    r"swap\w*|rather|prefer|meant|mean|chang\w+|go with|switch\w*|want\w*|(?:would|i'?d) like|show|"
+    r"can (?:i|we) (?:have|see|hear|get)|should be|let(?:'?s| me| us)|try|after that|another|different|forget|"
+    r"how about|what about|turn it into)\b",
     re.I,
 )
 _FITTED = re.compile(
@@ -191,33 +192,6 @@ def _another_kind(text: str, core: str, before: str, made: str, tools: Collectio
     if kind == "video" and made == "image" and "image-to-video" in tools:
         return text, ""
     what = _BEHIND.sub("", before[thing:].rstrip(".!? "))
-    if made == "audio":
-        what = re.split(r" (?:playing|making|ringing)\b", what)[0]
-    return f"{_SAID[kind]} {what}", kind
-
-
-def _anew(text: str, core: str, before: str, start: int) -> tuple[str, str]:
-    """Something new, named from `start` on, in place of what the request before was about."""
-    said = _REST.sub("", re.split(r"[.!?;]", core[start:])[0])
-    thing, whole = _thing(before), _MADE.search(core)
-    if _FILES.search(said) or _OF_A_FILE.search(said) or _DOING.search(core[:start]):
-        return text, ""
-    if whole:
-        return core[whole.start() :], "own"
-    return (before[:thing] + said, "thing") if thing and _INSTEAD.search(text.strip()) else (text, "")
-
-
-def _another_kind(text: str, core: str, before: str, made: str, tools: Collection[str]) -> tuple[str, str]:
-    """A clip, the sound or a picture of what the request before was about."""
-    thing = _THING.search(before)
-    kinds = [k for k, words in _MEANS_OF.items() if words.search(core)]
-    others = [k for k in kinds if k != made]
-    if not thing or not others:
-        return text, ""
-    kind = others[0]
-    if kind == "video" and made == "image" and "image-to-video" in tools:
-        return text, ""
-    what = _BEHIND.sub("", before[thing.start() :].rstrip(".!? "))
     if made == "audio":
         what = re.split(r" (?:playing|making|ringing)\b", what)[0]
     return f"{_SAID[kind]} {what}", kind

@@ -105,3 +105,15 @@ def test_what_is_about_a_file_is_left_alone():
 def test_what_asks_for_the_same_anew():
     assert all(again(t) for t in ("again", "Another one, please.", "draw it again", "once more", "a different one"))
     assert not any(again(t) for t in ("draw it again in blue", "against", "another dog", "one more cat", "", "please"))
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "What is the capital of France?", "how do I bake a cake?", "now give me a joke about a cat",
+        "can you see a cat?", "I like it! What is a good name for a cat?", "now write a poem about a dog",
+        "do you see a dog in it?",
+    ],
+)  # fmt: skip
+def test_talk_of_other_things_is_left_alone(then):
+    assert said("draw a red cat", then).text == then

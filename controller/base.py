@@ -27,11 +27,13 @@ class Turn:
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """Everything a plan is made from. `files` maps the names that may be used to their modality."""
+    """Everything a plan is made from. `files` maps the names that may be used to their modality; `attached` are those
+    of them that came with this request."""
 
     text: str
     files: Mapping[str, str] = field(default_factory=dict)
     history: tuple[Turn, ...] = ()
+    attached: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Follow-ups said as requests of their own: after "draw a red cat", "now in blue" is "draw a blue cat".
 
-    alone("now in blue", {"picture.png": "image"}, history, tools)   # PlanRequest("draw a blue cat"), no files
-    again("another one, please")                                     # True: the same request, to be answered otherwise
+    alone(PlanRequest("now in blue", files, history), tools)     # PlanRequest("draw a blue cat"), no files
+    again("another one, please")                                 # True: the same request, to be answered otherwise
 
 For controllers that plan a request without what was said before. What is changed may be a colour, a style, a
 language, what is added ("with a hat"), the thing itself ("a dog instead"), or what is made of it ("let me hear it").
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from .base import PlanRequest, Turn
 
@@ -119,29 +120,35 @@ _MEANS = {
 _MEANS_OF = {kind: re.compile(rf"\b(?:{words})\b", re.I) for kind, words in _MEANS.items()}
 _SAID = {"video": "make a video of", "audio": "make the sound of", "image": "draw"}
 _LONGEST = 24  # words of a follow-up
+_LONG = 300  # characters beyond which nothing is one, nor changed by one
 
 
-def alone(text: str, files: Mapping[str, str], history: Sequence[Turn], tools: Collection[str] = ()) -> PlanRequest:
-    """The request as it reads without what was said before; `files` are what a plan of it may use.
+def alone(request: PlanRequest, tools: Collection[str] = ()) -> PlanRequest:
+    """The request as it reads without what was said before, with the files that a plan of it may use.
 
     `tools`: the names of those there are; where one makes clips of pictures, a picture is moved and not made anew.
+    What comes with a file of its own is about that.
     """
-    said, meant = _meant([*history, Turn(text, "")], files, tools)
-    return PlanRequest(said, files if meant in ("", "language") else {}, tuple(history))
+    if request.attached:
+        return request
+    said, meant = _meant([*request.history, Turn(request.text, "")], request.files, tools)
+    return replace(request, text=said, files=request.files if meant in ("", "language") else {})
 
 
 def again(text: str) -> bool:
     """Whether this asks for nothing but the last answer anew."""
-    return bool(_AGAIN.fullmatch(_core(text)))
+    return len(text) <= _LONG and bool(_AGAIN.fullmatch(_core(text)))
 
 
 def _meant(turns: Sequence[Turn], files: Mapping[str, str], tools: Collection[str]) -> tuple[str, str]:
     """The last request alone, and what kind of follow-up it was; `files` those at hand for it."""
     text = turns[-1].request
-    if len(turns) == 1:
+    if len(turns) == 1 or len(text) > _LONG:
         return text, ""
     last = turns[-2]
     before, kind = _meant(turns[:-1], {}, tools)
+    if len(before) > _LONG:
+        return text, ""
     if not kind and len(turns) > 2:
         before = _named(before, _meant(turns[:-2], {}, tools)[0])
     core = _core(text)

@@ -69,7 +69,7 @@ class LocalController(Controller):
         if small_talk(request.text, tools):
             return Plan()
         started = time.perf_counter()
-        request = alone(request.text, request.files, request.history, {t.name for t in tools})
+        request = alone(request, {t.name for t in tools})
         text = self.decode(request, tools)
         self._calls += 1
         self._seconds += time.perf_counter() - started

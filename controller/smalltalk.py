@@ -30,6 +30,7 @@ _KINDS = {
         "leave": rf"(?:{_THANKS}[,.!]* (?:and )?)?{_LEAVE}",
     }.items()
 }
+_LONG = 100  # characters beyond which nothing is small talk
 _EXAMPLES = (  # tools that are needed, a request that they answer
     (("text-to-image",), "draw a red cat"),
     (("text-to-audio",), "play a violin"),
@@ -43,7 +44,7 @@ _EXAMPLES = (  # tools that are needed, a request that they answer
 
 def small_talk(text: str, tools: Sequence[Tool]) -> str | None:
     """The answer to a greeting, thanks, a goodbye, or a question about anyloom itself; None for all else."""
-    core = re.sub(r"[\s.!?]+$", "", text.strip())
+    core = text.strip().rstrip(".!? ") if len(text) <= _LONG else ""
     kind = next((k for k, pattern in _KINDS.items() if pattern.fullmatch(core)), None)
     if kind == "thanks":
         return "You are welcome.\n"

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..controller.base import Outcome, PlanRequest, Turn
 from ..controller.files import absent_files
-from ..controller.followups import again
+from ..controller.followups import again, alone
 from ..controller.plan import Checked, Plan, check
 from ..core.artifacts import Artifact
 from ..core.errors import AnyloomError, ExpertError, InputError, PlanError
@@ -347,7 +347,8 @@ class Cascade:
 def plan_request(request: Request, state: State) -> PlanRequest:
     """What the controller plans from: the request, the files it may use, and the conversation."""
     files = modalities(offered_files(request, state))
-    return PlanRequest(request.text, files, turns_of(state.get("turns") or ()))
+    attached = tuple(a.name for a in request.attachments)
+    return PlanRequest(request.text, files, turns_of(state.get("turns") or ()), attached)
 
 
 def check_named(request: Request, state: State) -> None:
@@ -386,8 +387,10 @@ def offered_files(request: Request, state: State) -> dict[str, Artifact]:
 
 def _anew(request: Request, state: State) -> Request:
     """The request; where it asks for the last answer anew, with a seed of its own: the same one would say the same."""
-    turns = len(state.get("turns") or ())
-    return replace(request, seed=(request.seed or 0) + turns) if turns and again(request.text) else request
+    turns = state.get("turns") or ()
+    if not turns or not again(request.text):
+        return request
+    return replace(request, seed=turns[-1].get("seed", len(turns) - 1) + (request.seed or 0) + 1)
 
 
 def modalities(files: Mapping[str, Artifact]) -> dict[str, str]:
@@ -401,8 +404,20 @@ def _remember(state: State, request: Request, answer: Answer) -> list[dict[str, 
         "answer": answer.text[:TURN_CHARACTERS],
         "artifacts": [without_provenance(a).to_json() for a in answer.artifacts],
         "attachments": [without_provenance(a).to_json() for a in request.attachments],
+        "seed": request.seed or 0,
     }
-    return [*(state.get("turns") or []), turn][-TURNS:]
+    return kept_turns([*(state.get("turns") or []), turn])
+
+
+def kept_turns(turns: Sequence[Mapping[str, Any]], most: int = TURNS) -> list[dict[str, Any]]:
+    """The newest exchanges. A follow-up that comes to be the oldest says by itself what it meant."""
+    if len(turns) <= most:
+        return [dict(t) for t in turns]
+    first, rest = turns[0], list(turns[1:])
+    while len(rest) >= most:
+        second = rest.pop(0)
+        first = {**second, "request": alone(PlanRequest(second["request"], history=turns_of([first]))).text}
+    return [dict(t) for t in (first, *rest)]
 
 
 def _thread() -> str:

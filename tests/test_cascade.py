@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sqlite3
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from rig import engine, picture, runtime, task
 
 from anyloom.controller.fakes import ScriptedController
+from anyloom.controller.followups import alone
 from anyloom.controller.plan import Plan
 from anyloom.core.artifacts import ArtifactStore
 from anyloom.core.errors import InputError, PlanError, UnknownName
@@ -62,13 +64,35 @@ async def test_small_talk_is_answered_directly(tmp_path):
     await agent.aclose()
 
 
-async def test_another_one_is_another_one(tmp_path):
+async def test_another_one_is_another_one_however_often(tmp_path):
     fakes = Fakes()
     agent = engine(tmp_path, ScriptedController([task("text-to-image", 0, text="a cat")]), fakes)
-    for text in ("draw a cat", "another one, please", "once more", "draw a cat"):
+    for text in ("draw a cat", *["another one, please"] * 12, "draw a cat"):
         await agent.ask(Request(text, seed=None), thread="t")
     seeds = [call.seed for call in fakes.called("text-to-image")]
-    assert len(seeds) == len(set(seeds)) == 3  # and the last is that of the first, which was kept
+    assert len(seeds) == len(set(seeds)) == 13  # and the last is that of the first, which was kept
+    await agent.ask(Request("once more", seed=20), thread="t")
+    assert fakes.called("text-to-image")[-1].seed not in seeds
+    await agent.aclose()
+
+
+async def test_what_a_long_conversation_is_about_is_not_forgotten(tmp_path):
+    controller = ScriptedController([task("text-to-image", 0, text="a cat")])
+    agent = engine(tmp_path, controller)
+    for text in ("draw a cat", "make it blue", *["another one"] * 12):
+        await agent.ask(Request(text), thread="t")
+    last = controller.asked[-1]
+    assert [t.request for t in last.history] == ["draw a blue cat", *["another one"] * 7]
+    assert alone(last).text == "draw a blue cat"
+    await agent.aclose()
+
+
+async def test_a_controller_is_told_which_files_came_with_the_request(tmp_path):
+    controller = ScriptedController([task("text-to-image", 0, text="a cat")])
+    agent = engine(tmp_path, controller)
+    await agent.ask(Request("draw a cat"), thread="t")
+    await agent.ask(Request("make it blue", (replace(picture(tmp_path), name="text-to-image.png"),)), thread="t")
+    assert [r.attached for r in controller.asked] == [(), ("text-to-image.png",)]
     await agent.aclose()
 
 

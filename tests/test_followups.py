@@ -1,8 +1,10 @@
 """Follow-ups are planned as the requests they stand for; what is none is left alone."""
 
+import time
+
 import pytest
 
-from anyloom.controller.base import Turn
+from anyloom.controller.base import PlanRequest, Turn
 from anyloom.controller.followups import again, alone
 from anyloom.core.artifacts import Artifact
 
@@ -13,7 +15,8 @@ WORDS = Artifact("text", "text/plain", "1" * 64, "t.txt", 9)
 def said(*requests, made=PICTURE, files=None):
     """The last of some requests, alone."""
     history = [Turn(r, "", (made,)) for r in requests[:-1]]
-    return alone(requests[-1], {made.name: made.modality} if files is None else files, history)
+    there = {made.name: made.modality} if files is None else files
+    return alone(PlanRequest(requests[-1], there, tuple(history)))
 
 
 @pytest.mark.parametrize(
@@ -86,11 +89,9 @@ def test_what_was_heard_is_drawn():
 
 
 def test_a_picture_is_moved_where_there_is_a_tool_for_it():
-    history = (Turn("draw a red cat", "", (PICTURE,)),)
-    assert alone("animate it", {"picture.png": "image"}, history, {"image-to-video"}).files == {"picture.png": "image"}
-    assert (
-        alone("animate it", {"picture.png": "image"}, history, {"image-to-image"}).text == "make a video of a red cat"
-    )
+    request = PlanRequest("animate it", {"picture.png": "image"}, (Turn("draw a red cat", "", (PICTURE,)),))
+    assert alone(request, {"image-to-video"}) == request
+    assert alone(request, {"image-to-image"}).text == "make a video of a red cat"
 
 
 def test_what_is_about_a_file_is_left_alone():
@@ -98,8 +99,23 @@ def test_what_is_about_a_file_is_left_alone():
     assert said("make a drawing of this", "make it blue").text == "make it blue"
     assert said("draw cat.png again", "make it blue").text == "make it blue"
     assert said("tell me a joke", "make it blue", made=WORDS).text == "make it blue"
-    assert alone("make it blue", {}, ()).text == "make it blue"
-    assert alone("again", {}, (Turn("hello", "hi"),)).text == "again"
+    assert alone(PlanRequest("make it blue")).text == "make it blue"
+    assert alone(PlanRequest("again", history=(Turn("hello", "hi"),))).text == "again"
+
+
+def test_what_comes_with_a_file_is_about_that_whatever_it_is_called():
+    history, files = (Turn("draw a red cat", "", (PICTURE,)),), {"picture.png": "image"}
+    request = PlanRequest("make it blue", files, history, attached=("picture.png",))
+    assert alone(request) == request
+
+
+def test_long_texts_are_no_follow_ups_and_cost_no_time():
+    started = time.perf_counter()
+    for text in ("a" + 50_000 * " " + "b", 20_000 * "now ", "in blue" + 50_000 * "!"):
+        assert said("draw a red cat", text).text == text
+        assert said(text, "in blue").text == "in blue"
+        assert not again(text)
+    assert time.perf_counter() - started < 1
 
 
 def test_what_asks_for_the_same_anew():

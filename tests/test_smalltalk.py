@@ -32,13 +32,13 @@ def test_it_says_what_it_is_and_what_to_ask(text):
     assert "read this note aloud" not in said  # nothing here speaks
     assert "read this note aloud" in small_talk(text, (READ, SPEAK))
     assert "draw" not in small_talk(text, ())
-    assert said.startswith("Hello. ") == (small_talk("hello", ()) == small_talk(text, ()))
+    assert said.startswith("Hello. ") == (text in ("Hello", "hi there!", "Hey anyloom", "good morning"))
 
 
 @pytest.mark.parametrize("text", ["thanks", "Great, thank you!", "ok thanks a lot", "cheers"])
 def test_it_is_polite(text):
     assert small_talk(text, (DRAW,)) == "You are welcome.\n"
-    assert small_talk(f"thanks, {'bye'}", (DRAW,)) == small_talk("Goodbye!", (DRAW,)) == "Goodbye.\n"
+    assert small_talk("thanks, bye", (DRAW,)) == small_talk("Goodbye!", (DRAW,)) == "Goodbye.\n"
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,7 @@ def test_it_is_polite(text):
     [
         "draw a cat", "say hello aloud", "hello in German?", "what can you see?", "help me to draw a cat",
         "thank him in French", "what is this?", "how does this work?", "who are they?", "how do I use ffmpeg?", "", "?",
+        "hello" + 200 * " " + "you",
     ],
 )  # fmt: skip
 def test_all_else_is_not_small_talk(text):

@@ -19,7 +19,7 @@ from typing import Any
 
 from ...core.artifacts import Artifact, safe_name
 from ...core.errors import InputError
-from ...graphs.cascade import TURN_CHARACTERS, TURNS
+from ...graphs.cascade import TURN_CHARACTERS, TURNS, kept_turns
 from ...graphs.state import without_provenance
 from ..intake import checked_text, decoded, distinct
 from .errors import Refused
@@ -78,13 +78,14 @@ def _turns(said: Sequence[_Said]) -> list[dict[str, Any]]:
         elif turns:
             turns[-1]["answer"] = "\n\n".join(t for t in (turns[-1]["answer"] or "", s.text) if t)
             turns[-1]["artifacts"] += [without_provenance(a).to_json() for a in s.files]
-    for turn in turns:
+    for n, turn in enumerate(turns):
+        turn["seed"] = n  # nobody says which it was: "another one" counts on
         turn["request"] = turn["request"][:TURN_CHARACTERS]
         turn["answer"] = (turn["answer"] or "")[:TURN_CHARACTERS]
     if system:
         opening = {"request": system[:TURN_CHARACTERS], "answer": "Understood.", "artifacts": [], "attachments": []}
-        return [opening, *turns[-(TURNS - 1) :]]
-    return turns[-TURNS:]
+        return [opening, *kept_turns(turns, TURNS - 1)]
+    return kept_turns(turns)
 
 
 class _Reader:

@@ -9,7 +9,7 @@ after that, which nobody had read when they were first measured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..items import Item, Suite, read_suite
 
@@ -131,12 +131,12 @@ ASKED = {
 
 def turns() -> Suite:
     """All items, grouped by kind."""
-    return Suite("turns", tuple(item for kind in KINDS for item in _items(kind)))
-
-
-def _items(kind: str) -> Iterator[Item]:
-    conversion, before = KINDS[kind]
     pocket = read_suite("pocket").items
+    return Suite("turns", tuple(item for kind in KINDS for item in _items(kind, pocket)))
+
+
+def _items(kind: str, pocket: Sequence[Item]) -> Iterator[Item]:
+    conversion, before = KINDS[kind]
     drawn = [i for i in pocket if i.conversion == "text-to-image"]
     heard = [i for i in pocket if i.conversion == "text-to-audio"]
     for number, asked in enumerate(ASKED[kind]):

@@ -131,6 +131,18 @@ def test_earlier_messages_are_the_conversation(served):
     assert reply.anyloom["ok"]
 
 
+def test_another_one_is_another_one_in_a_long_conversation_too(served):
+    made = []
+    for count in (9, 10, 11):
+        served.controller.asked.clear()
+        turns = ["draw a cat", *["draw another one"] * count]
+        said = [m for t in turns for m in (user(t), {"role": "assistant", "content": "Here it is."})][:-1]
+        made.append(ask(served, *said).anyloom["artifacts"][0]["sha256"])
+        (asked,) = served.controller.asked
+        assert len(asked.history) == 8
+    assert len(set(made)) == 3
+
+
 def test_pictures_of_earlier_messages_keep_their_names(served):
     served.controller.asked.clear()
     ask(

@@ -181,7 +181,7 @@ def diffusion(
     few = machine.steps(10)
     yield row("VAE in slices and tiles", few)
     if machine.cuda:
-        pipe.enable_model_cpu_offload()
+        pipe.enable_model_cpu_offload(device=machine.device)
         yield row("part by part (model offload) too", few)
     del pipe
     emptied(machine)

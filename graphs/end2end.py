@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,13 @@ class Source:
     weights: tuple[str, ...]
     open: Callable[[str], Speaker]
     memory: int = MEMORY
+
+    @cached_property
+    def expert(self) -> type[EndToEnd]:
+        """The model's class, made once for all event loops and their graphs: the seats in memory go by it."""
+        card = Card(weights=self.weights, memory=self.memory, devices=("cpu", "cuda"), speed="fast")
+        body = {"name": self.name, "card": card, "source": self, "__doc__": EndToEnd.__doc__}
+        return type("EndToEnd", (EndToEnd,), body)
 
 
 def speaker_source(settings: Settings) -> Source:
@@ -152,7 +160,6 @@ class EndToEndGraph:
     def __init__(self, runtime: Runtime, source: Callable[[], Source]):
         self.runtime = runtime
         self._source = source
-        self._expert: type[EndToEnd] | None = None
         executor = runtime.executor
         if not isinstance(executor, ThreadExecutor) and runtime.residency is not None:
             executor = ThreadExecutor(runtime.residency)  # its words come through callbacks: it runs in this process
@@ -160,13 +167,8 @@ class EndToEndGraph:
 
     @property
     def expert(self) -> type[EndToEnd]:
-        """The model's class, made once: the seats in memory go by it."""
-        if self._expert is None:
-            source = self._source()
-            card = Card(weights=source.weights, memory=source.memory, devices=("cpu", "cuda"), speed="fast")
-            made = {"name": source.name, "card": card, "source": source, "__doc__": EndToEnd.__doc__}
-            self._expert = type("EndToEnd", (EndToEnd,), made)
-        return self._expert
+        """The model's class."""
+        return self._source().expert
 
     async def hear(self, state: State) -> dict[str, Any]:
         """Takes the request in."""

@@ -50,7 +50,8 @@ def draw(options: Mapping[str, Any], setting: Setting) -> PocketImage:
     """Factory of `generator.pocket-image`."""
     weights = _weights(setting)
     folder = _folder("image", options, weights)
-    made: PocketImage = _shared(folder, lambda: PocketImage.open(folder, _features(weights)))
+    device = setting.device
+    made: PocketImage = _shared(folder, device, lambda: PocketImage.open(folder, _features(weights, device), device))
     return _told(made, made.reader)
 
 
@@ -64,25 +65,26 @@ def film(options: Mapping[str, Any], setting: Setting) -> PocketVideo:
 def play(options: Mapping[str, Any], setting: Setting) -> PocketAudio:
     """Factory of `generator.pocket-audio`."""
     weights = _weights(setting)
-    made = PocketAudio.open(_folder("audio", options, weights), _features(weights))
+    features = _features(weights, setting.device)
+    made = PocketAudio.open(_folder("audio", options, weights), features, setting.device)
     return _told(made, made.reader)
 
 
-def _features(weights: ResolvesWeights) -> Features:
+def _features(weights: ResolvesWeights, device: str) -> Features:
     """The frozen text encoder, one for all generators."""
     folder = weights.resolve(MINILM)
-    found: Features = _shared(folder, lambda: Features.open(folder))
+    found: Features = _shared(folder, device, lambda: Features.open(folder).to(device))
     return found
 
 
-_ALIVE: WeakValueDictionary[Path, Any] = WeakValueDictionary()
+_ALIVE: WeakValueDictionary[tuple[Path, str], Any] = WeakValueDictionary()
 
 
-def _shared(folder: Path, make: Callable[[], Any]) -> Any:
+def _shared(folder: Path, device: str, make: Callable[[], Any]) -> Any:
     """What was made of this folder, as long as somebody holds it: clips are drawn by the same model as pictures."""
-    found = _ALIVE.get(folder.resolve())
+    found = _ALIVE.get((folder.resolve(), device))
     if found is None:
-        found = _ALIVE[folder.resolve()] = make()
+        found = _ALIVE[folder.resolve(), device] = make()
     return found
 
 
@@ -115,7 +117,7 @@ class TextSide:
 
         def factory(options: Mapping[str, Any], setting: Setting) -> TextSide:
             weights = _weights(setting)
-            features = _features(weights).to(setting.device)
+            features = _features(weights, setting.device)
             if modality == "audio":
                 reader = _sound_reader(_folder("audio", options, weights) / "reader.safetensors")
             else:

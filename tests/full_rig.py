@@ -55,7 +55,13 @@ def made(registry, hub, things):
     return call
 
 
-def ready_expert(registry, hub, name, **options):
+def small_expert(registry, name, **options):
+    """The class of an expert, set to make little."""
     expert = registry.expert(name)
     small = {k: type(expert.defaults[k])(v) for k, v in {**SMALL, **options}.items() if k in expert.defaults}
-    return hub.ready(expert.configured(small))
+    return expert.configured(small)
+
+
+def ready_expert(registry, hub, name, device="cpu", **options):
+    """The same, loaded."""
+    return hub.ready(small_expert(registry, name, **options), device)

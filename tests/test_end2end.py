@@ -63,6 +63,17 @@ def wishing(folder, *answers, **options):
     return Engine(rig.settings(folder, **options), **parts, end2end=source), speaker
 
 
+def test_the_model_is_opened_once_for_all_event_loops(tmp_path):
+    """`Agent.ask` runs a loop of its own each time."""
+    speaker, opened = Wishing(toy_model(), [("Hello.",)]), []
+    source = Source("mmllm-toy", ("sha256:toy",), lambda device: opened.append(device) or speaker, memory=1000)
+    engine = Engine(rig.settings(tmp_path), **rig.parts(Fakes(), ScriptedController()), end2end=source)
+    for _ in range(3):
+        assert asyncio.run(engine.ask(Request("hello", mode="end2end"))).text == "Hello."
+    assert len(opened) == 1
+    asyncio.run(engine.aclose())
+
+
 async def test_words_and_files_come_as_in_the_cascade(tmp_path):
     engine, _ = wishing(tmp_path, ("Here is a cat.", "image", "audio"))
     seen = []

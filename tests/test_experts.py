@@ -13,12 +13,13 @@ from anyloom.core.settings import load_settings
 from anyloom.core.weights import Weights
 from anyloom.tools.contracts import Run
 from anyloom.tools.experts import sentences
+from anyloom.tools.experts.full.whisper import experts as whispers
 from anyloom.tools.experts.minilm import MiniLMCentroid, MiniLMSimilarity
 from anyloom.tools.experts.ocr import Piece, RapidOCR, reading_order
 from anyloom.tools.experts.piper import LONGEST, PiperJoe
 from anyloom.tools.experts.piper import sentences as said_one_by_one
 from anyloom.tools.experts.smollm import PageAnswer, SmolAnswer, SmolGenerate, SmolSummarize, pieces_of, repeats, tidy
-from anyloom.tools.experts.whisper import OpenAIWhisper, WhisperTiny, experts
+from anyloom.tools.experts.whisper import WhisperTiny
 from anyloom.tools.fakes import tiny_mp4, tiny_wav
 from anyloom.tools.residency import Residency
 
@@ -79,7 +80,7 @@ def test_long_texts_come_in_whole_sentences():
 def test_openai_whisper_says_how_to_get_it():
     import importlib.util
 
-    full = [e for e in experts() if issubclass(e, OpenAIWhisper)]
+    full = whispers()
     assert [e.checkpoint for e in full] == ["tiny", "base", "small", "medium", "turbo", "large-v3"]
     assert {e.card.profiles for e in full} == {("full",)}
     if importlib.util.find_spec("whisper") is None:

@@ -8,27 +8,32 @@ import torch
 
 from anyloom.core.errors import Cancelled, ExpertError
 from anyloom.tools.contracts import Run
-from anyloom.tools.experts.whisper import experts
+from anyloom.tools.experts.full.whisper import experts
 from anyloom.tools.fakes import tiny_wav
 
 whisper_model = pytest.importorskip("whisper.model", reason="pip install openai-whisper")
 SIZES = {"tiny": 37.76e6, "base": 72.59e6, "small": 241.7e6, "medium": 763.9e6, "large-v3": 1543.5e6}
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """The expert of Whisper tiny, its checkpoint a still smaller one with the same words."""
+def tiny_expert(folder):
+    """The expert of Whisper tiny, its checkpoint a still smaller one with the same words; and what was written."""
     torch.manual_seed(1)
     size = {"n_audio_ctx": 1500, "n_audio_state": 16, "n_audio_head": 2, "n_audio_layer": 1}
     size |= {"n_text_ctx": 16, "n_text_state": 16, "n_text_head": 2, "n_text_layer": 1}
     dims = whisper_model.ModelDimensions(n_mels=80, n_vocab=51865, **size)
-    file = tmp_path_factory.mktemp("whisper") / "tiny.pt"
+    file = folder / "tiny.pt"
     model = whisper_model.Whisper(dims)
     torch.save({"dims": dataclasses.asdict(dims), "model_state_dict": model.state_dict()}, file)
     expert = next(e for e in experts() if e.name == "whisper-tiny")
-    made = type("Tiny", (expert,), {"checkpoint": str(file)})()
-    made.load("cpu", {"folder": file.parent})
-    made.written = model.state_dict()
+    return type("Tiny", (expert,), {"checkpoint": str(file)}), model.state_dict()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    expert, written = tiny_expert(tmp_path_factory.mktemp("whisper"))
+    made = expert()
+    made.load("cpu", {"folder": None})
+    made.written = written
     return made
 
 

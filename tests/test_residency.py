@@ -317,6 +317,28 @@ def test_the_one_unused_for_longest_rests_in_main_memory_and_comes_back():
     assert places[2:] == [("b", "to", "cpu"), ("c", "cuda:0"), ("a", "to", "cpu"), ("b", "to", "cuda:0")]
 
 
+def test_of_two_gpus_the_one_whose_experts_were_unused_for_longest_makes_room():
+    places = []
+    residency, _ = on_gpus(2, room=1)
+    a, b, c = (movable(n, places) for n in "abc")
+    assert used(residency, a, b, c) == {"a": "cpu", "b": "cuda:1", "c": "cuda:0"}
+    assert used(residency, a) == {"a": "cuda:1", "b": "cpu", "c": "cuda:0"}, "and not the one that was used last"
+    assert used(residency, c, a, c, a) == {"a": "cuda:1", "b": "cpu", "c": "cuda:0"}
+    assert len(places) == 6, "who has a place keeps it"
+
+
+def test_who_went_to_main_memory_by_himself_is_taken_back_when_he_is_wanted_again():
+    places = []
+    residency, _ = on_gpus(1, room=1)
+    a = movable("a", places)
+    with residency.use(a) as instance:
+        instance.device = "cpu"  # what experts of the full profile do when a GPU is full in the middle of a run
+    assert {r.name: r.device for r in residency.loaded()} == {"a": "cpu"}
+    instance.device = "cuda:0"
+    assert used(residency, a) == {"a": "cuda:0"}
+    assert places == [("a", "cuda:0"), ("a", "to", "cuda:0")]
+
+
 def test_who_cannot_be_moved_is_loaded_anew():
     places = []
     residency, _ = on_gpus(1, room=1)

@@ -67,13 +67,13 @@ class TinyHub:
         record = {"uri": uri, "path": str(path.relative_to(self.weights.hub))}
         self.weights._home(uri).write_text(json.dumps(record))  # what a whole fetch leaves behind
 
-    def ready(self, expert):
-        """The expert, loaded on the CPU from weights that were found by their hf: URIs, offline."""
+    def ready(self, expert, device="cpu"):
+        """The expert, loaded from weights that were found by their hf: URIs, offline."""
         for uri in expert.card.weights:
             if not self.weights.status(uri).present:
                 self.plant(uri)
         made = expert()
-        made.load("cpu", expert.fetch(self.weights))
+        made.load(device, expert.fetch(self.weights))
         return made
 
 

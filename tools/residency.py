@@ -9,9 +9,9 @@
 One run at a time per expert; others wait for it. The one unused for longest is evicted first, and
 never one that is running. What counts is the `memory` of the card.
 
-Where there are GPUs, an expert is loaded on the one with the most room. When that does not suffice, idle
-ones rest in main memory until they are wanted again; when a GPU has no room all the same, the next one is
-tried, then the CPU, and that is said.
+Where there are GPUs, an expert is loaded on the one with the most room. When none has enough, idle ones rest in
+main memory until they are wanted again, on the GPU where those were unused for longest; when a GPU has no room
+all the same, the next one is tried, then the CPU, and that is said.
 """
 
 from __future__ import annotations
@@ -166,13 +166,13 @@ class Residency:
             raise ExpertError(f"The expert '{expert.name}' could not be loaded: {type(e).__name__}: {e}") from e
 
     def _place(self, seat: _Seat, refused: Sequence[str] = ()) -> str:
-        """The device to load on: the GPU with the most room, made by sending idle experts to rest; or the CPU."""
+        """The device to load on: the GPU with the most room, or where it can be made best; or the CPU."""
         device = pick_device(seat.expert, self.device)
         mine = [g for g in self._gpus() if device in ("cuda", g.device)] if device.startswith("cuda") else []
         left = [g for g in mine if g.device not in refused]
         with self._changed:
             if left:
-                best = max(left, key=self._room)
+                best = min(left, key=lambda gpu: self._price(gpu, seat))
                 self._make_room_on(best, seat)
                 device = best.device
             elif refused and "cpu" in seat.expert.card.devices:
@@ -190,11 +190,25 @@ class Residency:
         """Bytes that are free there, those deducted that somebody is just about to take."""
         return min(gpu.free, gpu.total - sum(s.memory for s in self._seats.values() if s.device == gpu.device))
 
+    def _price(self, gpu: Gpu, seat: _Seat) -> tuple[bool, int, int]:
+        """What a place there costs, least first: that it is too small, how lately who must go was used, its room."""
+        room, lately = self._room(gpu), -1
+        for other in self._idle_on(gpu, seat):
+            if room >= seat.memory:
+                break
+            room, lately = room + other.memory, other.last_used
+        short = room < seat.memory
+        return short, 0 if short else lately, -room
+
+    def _idle_on(self, gpu: Gpu, seat: _Seat) -> list[_Seat]:
+        """Who could leave a GPU for somebody, the one unused for longest first."""
+        idle = [s for s in self._seats.values() if s.device == gpu.device and not s.busy and s is not seat]
+        return sorted(idle, key=lambda s: s.last_used)
+
     def _make_room_on(self, gpu: Gpu, seat: _Seat) -> None:
         """Sends idle experts from there to main memory, the one unused for longest first; who cannot go is evicted."""
         room = self._room(gpu)
-        idle = [s for s in self._seats.values() if s.device == gpu.device and not s.busy and s is not seat]
-        for other in sorted(idle, key=lambda s: s.last_used):
+        for other in self._idle_on(gpu, seat):
             if room >= seat.memory:
                 return
             room += other.memory
@@ -228,6 +242,8 @@ class Residency:
         with self._changed:
             seat = self._seats[expert]
             seat.busy, seat.last_used = False, next(self._clock)
+            if getattr(seat.instance, "device", seat.device) == "cpu" and seat.device.startswith("cuda"):
+                seat.device, seat.resting = "cpu", True  # it found no room to work, and went there by itself
             if seat.leaving:
                 self._evict(seat)
             self._changed.notify_all()

@@ -54,15 +54,20 @@ class PocketImage:
             part.requires_grad_(False).eval()
 
     @classmethod
-    def open(cls, folder: Path, features: Features) -> PocketImage:
-        """From a folder with the parts. WeightsError when one is missing or does not fit."""
+    def open(cls, folder: Path, features: Features, device: str = "cpu") -> PocketImage:
+        """From a folder with the parts; `features` are on that device too. WeightsError when one does not fit."""
         folder = Path(folder)
         parts = (
-            load_part(Autoencoder, folder / "vae"),
-            load_part(Reader, folder / "text_encoder"),
-            load_part(UNet, folder / "unet"),
+            load_part(Autoencoder, folder / "vae").to(device),
+            load_part(Reader, folder / "text_encoder").to(device),
+            load_part(UNet, folder / "unet").to(device),
         )
-        return cls(*parts, Memory.open(folder), features, f"pocket-image-{fingerprint(folder)}")
+        return cls(*parts, Memory.open(folder, device), features, f"pocket-image-{fingerprint(folder)}")
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.memory.latents.device
 
     def named_parameters(self) -> list[tuple[str, Any]]:
         """Of the networks: all frozen, which every stage of training asserts."""
@@ -83,7 +88,7 @@ class PocketImage:
     def latents(self, items: Tensor) -> Tensor:
         """See the contract."""
         with torch.no_grad():
-            return self.vae.latents(items)
+            return self.vae.latents(items.to(self.device))
 
     def wanted(self, condition: Tensor) -> list[Wanted]:
         """What conditions (n, 6, 256) ask for."""
@@ -129,7 +134,7 @@ class PocketImage:
     ) -> Tensor:
         """Pictures (n, 3, 64, 64) in -1…1 from conditions (n, 6, 256)."""
         noise = torch.stack([torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(s)) for s in seeds])
-        condition = self.settled(wanted, condition)
+        noise, condition = noise.to(self.device), self.settled(wanted, condition)
         with torch.no_grad():
             draft = self.memory.draft(wanted, self.vae, seeds)
             both, drafts = torch.cat([torch.zeros_like(condition), condition]), torch.cat([draft, draft])
@@ -153,7 +158,7 @@ class PocketImage:
             raise InputError(f"'steps' is {steps}; it has to be between 1 and 200.")
         if not 16 <= int(side) <= 2048:
             raise InputError(f"'size' is {side}; it has to be between 16 and 2048 pixels.")
-        conditions = condition[None].float()
+        conditions = condition[None].to(self.device).float()
         made = self.draw(self.wanted(conditions), conditions, [seed], int(steps), float(guidance), progress, check)
         return Media("image", png(made[0], int(side)), "image/png")
 
@@ -162,7 +167,7 @@ def png(picture: Tensor, side: int) -> bytes:
     """(3, h, w) in -1…1 as a PNG of the given side; edges are drawn a little sharper where it grows."""
     from PIL import Image, ImageFilter
 
-    pixels = ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    pixels = ((picture.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     image = Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC)
     if side > pixels.shape[0]:
         image = image.filter(ImageFilter.UnsharpMask(radius=side / 90, percent=120, threshold=2))

@@ -56,14 +56,14 @@ class Memory:
             self.styles.setdefault(concept, []).append(style)
 
     @classmethod
-    def open(cls, folder: Path) -> Memory:
+    def open(cls, folder: Path, device: str = "cpu") -> Memory:
         """WeightsError when the folder holds none."""
         from ..tensors import read_tensors
 
         tensors, head = read_tensors(folder / "memory.safetensors")
         try:
             words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
-            latents = tensors["latents"].float() * (REACH / 127)
+            latents = tensors["latents"].to(device).float() * (REACH / 127)
             return cls(latents, json.loads(head["concepts"]), json.loads(head["styles"]), words)
         except (OSError, KeyError, ValueError) as e:
             raise WeightsError(f"'{folder}' holds no usable memory of pictures ({e}); fetch the weights anew.") from e
@@ -73,7 +73,7 @@ class Memory:
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        kept = (self.latents * (127 / REACH)).round().clamp(-127, 127).to(torch.int8)
+        kept = (self.latents.cpu() * (127 / REACH)).round().clamp(-127, 127).to(torch.int8)
         head = {"concepts": json.dumps([c for c, _ in self.rows]), "styles": json.dumps([s for _, s in self.rows])}
         save_file({"latents": kept.contiguous()}, folder / "memory.safetensors", head)
         (folder / "words.json").write_text(json.dumps(self.words, indent=0) + "\n", encoding="utf-8")

@@ -42,8 +42,8 @@ class PocketVideo:
 
     @classmethod
     def open(cls, folder: Path, image: PocketImage) -> PocketVideo:
-        """From a folder with `path/`. WeightsError when it is missing or does not fit."""
-        made = load_part(PathFlow, Path(folder) / "path")
+        """From a folder with `path/`, on the image's device. WeightsError when it is missing or does not fit."""
+        made = load_part(PathFlow, Path(folder) / "path").to(image.device)
         return cls(image, made, f"pocket-video-{fingerprint(Path(folder))}-{image.fingerprint}")
 
     def named_parameters(self) -> list[tuple[str, Any]]:
@@ -60,7 +60,7 @@ class PocketVideo:
 
     def latents(self, items: Tensor) -> Tensor:
         """See the contract: the measured path (n, 16, 6)."""
-        return torch.stack([numbers(tracked(clip)) for clip in items])
+        return torch.stack([numbers(tracked(clip)) for clip in items.cpu()]).to(self.image.device)
 
     def denoising_loss(self, latents: Tensor, condition: Tensor, seed: int) -> Tensor:
         """See the contract: of the path's place, size and opacity; its turns cannot be measured."""
@@ -73,7 +73,7 @@ class PocketVideo:
 
     def way(self, condition: Tensor, seed: int) -> Tensor:
         """The path (16, 5) of one condition (6, 256)."""
-        noise = torch.randn(1, FRAMES, CHANNELS, generator=torch.Generator().manual_seed(seed))
+        noise = torch.randn(1, FRAMES, CHANNELS, generator=torch.Generator().manual_seed(seed)).to(condition)
         both = torch.stack([torch.zeros_like(condition), condition])
 
         def velocity(z: Tensor, times: Tensor) -> Tensor:
@@ -106,7 +106,8 @@ class PocketVideo:
         kind = str(options.get("format", "mp4"))
         if kind not in ("mp4", "gif"):
             raise InputError(f"'format' is '{kind}'; pocket-video writes mp4 and gif.")
-        frames = self.film(condition.float(), seed, int(steps), float(guidance), 2 * (int(side) // 2), progress, check)
+        condition = condition.to(self.image.device).float()
+        frames = self.film(condition, seed, int(steps), float(guidance), 2 * (int(side) // 2), progress, check).cpu()
         check()
         if kind == "gif":
             return Media("video", gif(frames), "image/gif")

@@ -16,7 +16,7 @@ from ...contracts import Card, Expert, Output, Run
 from ...full_tools import full_tool
 from ..classic import open_picture
 from .encode import png
-from .hub import HubExpert, address, build, card, precision
+from .hub import HubExpert, address, build, card, moved
 from .loading import model_of, on
 from .vision import Seer, depth_of
 
@@ -76,9 +76,10 @@ class Lines(HubExpert):
 
 
 class SoftEdges(HubExpert):
-    """Soft edges, white on black, by HED."""
+    """Soft edges, white on black, by HED, whose large numbers are not for half precision."""
 
     needs = ("transformers",)
+    half = False
 
     def open(self, folders: list[Path]) -> None:
         """The net of `hed()` with the weights of the file."""
@@ -86,7 +87,7 @@ class SoftEdges(HubExpert):
 
         self.model = hed()
         self.model.load_state_dict(load_file(folders[0]))
-        self.model.to(self.device, precision(self.device)).eval()
+        self.model.to(self.device).eval()
 
     def work(self, args: Mapping[str, Any], run: Run) -> list[Output]:
         """A PNG of the picture's size."""
@@ -95,8 +96,8 @@ class SoftEdges(HubExpert):
 
         pixels = np.asarray(open_picture(Path(args["image"])).convert("RGB"), np.float32)
         run.progress(0, 1, "picture")
-        seen = torch.tensor(pixels).permute(2, 0, 1)[None].to(self.device, precision(self.device))
-        edges = torch.sigmoid(self.model(seen).float())[0, 0].cpu().numpy()
+        seen = torch.tensor(pixels).permute(2, 0, 1)[None].to(self.device)
+        edges = torch.sigmoid(self.model(seen))[0, 0].cpu().numpy()
         run.progress(1, 1, "picture")
         return [drawn((edges * 255).clip(0, 255).astype(np.uint8), "edges")]
 
@@ -148,6 +149,7 @@ class Poses(HubExpert):
         asked = on(self.processor(picture, boxes=[boxes], return_tensors="pt"), self.model)
         more = {"dataset_index": asked["pixel_values"].new_zeros(len(boxes)).long()} if self._experts() else {}
         seen = self.model(**asked, **more)
+        seen.heatmaps = seen.heatmaps.float()  # what finds their peaks knows no half precision
         found = self.processor.post_process_pose_estimation(seen, boxes=[boxes])[0]
         run.progress(2, 2, "people")
         return [drawn(figures(found, picture.size, least), "poses", people=len(boxes))]
@@ -168,7 +170,7 @@ class Poses(HubExpert):
 
     def move(self, device: str) -> bool:
         """Both models go."""
-        self.finder = self.finder.to(device=device, dtype=precision(device))
+        moved(self.finder, device)
         return super().move(device)
 
 

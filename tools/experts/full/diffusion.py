@@ -42,6 +42,7 @@ class DiffusionExpert(HubExpert):
     pipeline: ClassVar[str]
     sides: ClassVar[int] = 8  # what width and height must be multiples of
     placed: str
+    kinds: dict[str, Any]
     defaults: ClassVar[Mapping[str, Any]] = {
         "revision": "", "offload": "auto", "steps": 50, "guidance": 7.5, "negative": "",
     }  # fmt: skip
@@ -59,6 +60,7 @@ class DiffusionExpert(HubExpert):
             use_safetensors=True, **self.parts(folders),
         )  # fmt: skip
         self.model.set_progress_bar_config(disable=True)
+        self.kinds = {n: p.dtype for n, p in self.model.components.items() if hasattr(p, "dtype")}
         self._place(self._offload())
 
     def parts(self, folders: list[Path]) -> dict[str, Any]:
@@ -85,6 +87,7 @@ class DiffusionExpert(HubExpert):
                 if not out_of_memory(e):
                     raise
                 fault = str(e)
+            self._mend()
             free()
             if rung is not None:
                 run.progress(0, 0, f"out of memory, trying again: {rung[0]}")
@@ -159,12 +162,22 @@ class DiffusionExpert(HubExpert):
         else:
             self.model.to(self.device)
 
+    def _mend(self) -> None:
+        """Brings back the precision of parts that a pipeline had widened when it broke off, as some do to decode."""
+        if self.device == "cpu":
+            return
+        for name, kind in self.kinds.items():
+            part = getattr(self.model, name, None)
+            if part is not None and part.dtype != kind:
+                part.to(kind)
+
     def _save(self, rung: int) -> None:
         """Takes the rung of LADDER; pipelines that have no such switch are left as they are."""
         pipe = self.model
         if rung == 0:
             for switch in ("enable_slicing", "enable_tiling"):
-                getattr(getattr(pipe, "vae", None), switch, lambda: None)()
+                with contextlib.suppress(NotImplementedError):  # not every VAE has both
+                    getattr(getattr(pipe, "vae", None), switch, lambda: None)()
         elif rung == 1 and self.device.startswith("cuda"):
             pipe.to("cpu")
             self._place("model")

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
+from weakref import WeakKeyDictionary
 
 from ....core.errors import ExpertError
 from ....core.events import Notice
@@ -85,6 +86,7 @@ class HubExpert(Expert):
 
     needs: ClassVar[tuple[str, ...]] = ()
     install: ClassVar[str] = INSTALL
+    half: ClassVar[bool] = True  # whether it computes in half precision on a GPU
     defaults: ClassVar[Mapping[str, Any]] = {"revision": ""}
     device: str
     model: Any
@@ -164,7 +166,7 @@ class HubExpert(Expert):
 
     def move(self, device: str) -> bool:
         """Takes the model to another device, in the precision that suits it."""
-        self.model = self.model.to(device=device, dtype=precision(device))
+        moved(self.model, device, self.half)
         self.device = device
         free()
         return True
@@ -181,6 +183,33 @@ def precision(device: str) -> Any:
     import torch
 
     return torch.float16 if device.startswith("cuda") else torch.float32
+
+
+_SINGLE: WeakKeyDictionary[Any, frozenset[str]] = WeakKeyDictionary()  # by model: what half precision is not for
+
+
+def moved(model: Any, device: str, half: bool = True) -> None:
+    """Takes a model, or a pipeline of some, to a device, in the precision that suits it there.
+
+    Parts that were kept in single precision when the rest was opened in half (T5's feed-forward outputs, rotary
+    frequencies) come back from the CPU as they were; cast down they would overflow, or lose their place.
+    """
+    import torch
+
+    parts = getattr(model, "components", {"": model})
+    whole = {n: p for n, p in parts.items() if isinstance(p, torch.nn.Module)}
+    tensors = {f"{n}.{k}": t for n, p in whole.items() for k, t in [*p.named_parameters(), *p.named_buffers()]}
+    if any(t.dtype == torch.float16 for t in tensors.values()):
+        _SINGLE[model] = frozenset(k for k, t in tensors.items() if t.dtype == torch.float32)
+    single = {id(tensors[k]) for k in _SINGLE.get(model, ()) if k in tensors}
+    kind = precision(device) if half else torch.float32
+
+    def take(tensor: Any) -> Any:
+        keep = id(tensor) in single or not tensor.is_floating_point()
+        return tensor.to(device) if keep else tensor.to(device, kind)
+
+    for part in whole.values():
+        part._apply(take)
 
 
 def full(name: str, fault: str) -> ExpertError:

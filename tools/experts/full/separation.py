@@ -15,7 +15,7 @@ from ....core.errors import InputError, WeightsError
 from ...contracts import Expert, Output, Run
 from ...full_tools import full_tool
 from .encode import samples_of, wav
-from .hub import HubExpert, build, card, precision
+from .hub import HubExpert, build, card
 
 RATE = 16_000
 PIECE, OVERLAP = 20 * RATE, RATE  # samples that are heard at once; how far pieces overlap
@@ -26,6 +26,7 @@ class Separator(HubExpert):
     """Estimates the sources that a recording is a sum of, and gives those that are wanted."""
 
     needs = ("torch",)
+    half = False  # it is small, and what is faint would be lost
     stems: ClassVar[tuple[str, ...]] = ("speech",)
 
     def open(self, folders: list[Path]) -> None:
@@ -38,7 +39,7 @@ class Separator(HubExpert):
             self.model.load_state_dict(state)
         except (KeyError, RuntimeError) as e:
             raise WeightsError(f"'{folders[0].name}' holds no Conv-TasNet; check the revision that is set.") from e
-        self.model.to(self.device, precision(self.device)).eval()
+        self.model.to(self.device).eval()
 
     def work(self, args: Mapping[str, Any], run: Run) -> list[Output]:
         """A WAV of 16 kHz for each source, as loud as it was in the recording."""
@@ -77,7 +78,7 @@ class Separator(HubExpert):
         import numpy as np
         import torch
 
-        sound = torch.as_tensor(piece)[None, None].to(self.device, precision(self.device))
+        sound = torch.as_tensor(piece)[None, None].to(self.device)
         found = self.model(sound)[0].float().cpu().numpy()
         loud = (found @ piece) / np.maximum((found**2).sum(-1), 1e-8)
         return found * loud[:, None]

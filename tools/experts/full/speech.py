@@ -1,6 +1,6 @@
 """Speech and sounds by transformers: speaking (SpeechT5, MMS, Bark), another voice, hearing words, naming sounds.
 
-The sizes of openai-whisper are in `tools/experts/whisper.py`, XTTS-v2 in `coqui.py`, cleaning and separation in
+The sizes of openai-whisper are in `whisper.py`, XTTS-v2 in `coqui.py`, cleaning and separation in
 `separation.py`.
 """
 
@@ -19,7 +19,7 @@ from ...full_tools import full_tool
 from .. import sentences
 from . import separation
 from .encode import samples_of, wav
-from .hub import HubExpert, address, build, card
+from .hub import HubExpert, address, build, card, moved
 from .loading import model_of, on
 from .vision import likeliest
 
@@ -57,7 +57,7 @@ class SpeechT5(HubExpert):
     def move(self, device: str) -> bool:
         """The vocoder goes along."""
         super().move(device)
-        self.vocoder = self.vocoder.to(device, self.model.dtype)
+        moved(self.vocoder, device)
         return True
 
 

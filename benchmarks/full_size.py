@@ -7,7 +7,7 @@
 Time and memory do not depend on what the weights are, so that none have to be fetched. Prompts go in as embeddings of
 zeros; text encoders lie in memory and are not run. Cases are run in this order until `--seconds`
 are over; those after are left out, and named. Memory is the most that torch held at once; on a CPU the most that
-the process did so far, what is swapped out not counted.
+the process did so far, what is swapped out not counted. `gpu_memory.py` counts memory where there is no GPU.
 """
 
 from __future__ import annotations
@@ -143,9 +143,9 @@ def zeroscope(machine: Machine, dtype: torch.dtype) -> Any:
     )
 
 
-def picture(machine: Machine, pipe: Any, steps: int) -> Any:
+def picture(machine: Machine, pipe: Any, steps: int, side: int = 512) -> Any:
     """One picture of 512 x 512 with guidance."""
-    side = 16 if machine.tiny else 512
+    side = 16 if machine.tiny else side
     return pipe(**prompt(machine, pipe), height=side, width=side, num_inference_steps=steps, guidance_scale=7.5)
 
 
@@ -185,24 +185,17 @@ def diffusion(
         yield row("part by part (model offload) too", few)
     del pipe
     emptied(machine)
-    pipe = make(machine, half(machine))
-    pipe.set_progress_bar_config(disable=True)
-    pipe.enable_attention_slicing()
-    yield row("attention in slices", machine.steps(3))
-    del pipe
-    emptied(machine)
     pipe = make(machine, torch.float32)
     pipe.set_progress_bar_config(disable=True)
     yield row("float32", few)
 
 
-def audioldm2(machine: Machine) -> Iterator[Row]:
-    """AudioLDM 2: nine seconds of sound at 16 kHz, 200 steps."""
-    kind, steps = half(machine), machine.steps(200)
+def audioldm2_pipe(machine: Machine, kind: torch.dtype) -> Any:
+    """diffusers' own pipeline over the parts of AudioLDM 2."""
     small: dict[str, Any] = {"block_out_channels": (32, 32, 64, 64), "attention_head_dim": 8} if machine.tiny else {}
     t5 = {**FLAN_T5_LARGE, "num_layers": 1} if machine.tiny else FLAN_T5_LARGE
     with made_on(machine, kind):
-        sound = built("audioldm-l-full", False, Setting(device=machine.device))
+        first = built("audioldm-l-full", False, Setting(device=machine.device))
         unet: Any = diffusers.AudioLDM2UNet2DConditionModel(**{**AUDIOLDM2, **small})
         parts = {
             "text_encoder_2": transformers.T5EncoderModel(transformers.T5Config(**t5)),
@@ -210,22 +203,32 @@ def audioldm2(machine: Machine) -> Iterator[Row]:
             "projection_model": diffusers.AudioLDM2ProjectionModel(512, 1024, 768),
         }
     pipe: Any = diffusers.AudioLDM2Pipeline(
-        vae=sound.vae.to(kind), text_encoder=sound.text_encoder.to(kind), tokenizer=None, tokenizer_2=None,
-        feature_extractor=None, unet=unet.to(kind), scheduler=sound.scheduler, vocoder=sound.vocoder.to(kind), **parts,
+        vae=first.vae.to(kind), text_encoder=first.text_encoder.to(kind), tokenizer=None,
+        tokenizer_2=None, feature_extractor=None, unet=unet.to(kind), scheduler=first.scheduler,
+        vocoder=first.vocoder.to(kind), **parts,
     )  # fmt: skip
-    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def sound(machine: Machine, pipe: Any, steps: int) -> Any:
+    """Nine seconds of sound at 16 kHz."""
+    kind = pipe.unet.dtype
     ones = torch.ones(1, 30, dtype=torch.long, device=machine.device)
     long = torch.zeros(1, 30, 1024, dtype=kind, device=machine.device)
     short = torch.zeros(1, 8, 768, dtype=kind, device=machine.device)
 
-    def use(count: int) -> Any:
-        return pipe(
-            prompt_embeds=long, negative_prompt_embeds=long, generated_prompt_embeds=short, attention_mask=ones,
-            negative_generated_prompt_embeds=short, negative_attention_mask=ones, num_inference_steps=count,
-            guidance_scale=3.5, audio_length_in_s=0.64 if machine.tiny else 9.0,
-        )  # fmt: skip
+    return pipe(
+        prompt_embeds=long, negative_prompt_embeds=long, generated_prompt_embeds=short, attention_mask=ones,
+        negative_generated_prompt_embeds=short, negative_attention_mask=ones, num_inference_steps=steps,
+        guidance_scale=3.5, audio_length_in_s=0.64 if machine.tiny else 9.0,
+    )  # fmt: skip
 
-    seconds, most, _ = measured(machine, lambda: use(steps), lambda: use(2))
+
+def audioldm2(machine: Machine) -> Iterator[Row]:
+    """AudioLDM 2: 200 steps."""
+    steps, pipe = machine.steps(200), audioldm2_pipe(machine, half(machine))
+    pipe.set_progress_bar_config(disable=True)
+    seconds, most, _ = measured(machine, lambda: sound(machine, pipe, steps), lambda: sound(machine, pipe, 2))
     yield Row("AudioLDM 2", "half precision", seconds, most, f"{steps} steps, 9 s of sound")
 
 

@@ -31,7 +31,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 aten = torch.ops.aten
 LARGE = 1 << 16  # numbers; a tensor with more is not computed when all is only counted
-NO_GPU = ("not linked with support for cuda", "NVIDIA driver", "No CUDA GPUs", "not compiled with CUDA")
+NO_GPU = ("not linked with support for cuda", "NVIDIA driver", "CUDA driver", "No CUDA GPUs", "no CUDA-capable device")
 MOVES = {aten._to_copy.default, aten.copy_.default, torch.Tensor.copy_}  # operands may lie on two devices
 INDEXING = {
     torch.Tensor.__getitem__, torch.Tensor.__setitem__, aten.index.Tensor, aten.index_put.default,
@@ -158,6 +158,8 @@ class Machine:
                 query, _, value = args[:3] if len(args) > 2 else (kwargs[k] for k in ("query", "key", "value"))
                 return zeros(torch.empty(*query.shape[:-1], value.shape[-1], dtype=query.dtype, device="meta"))
             return func(*args, **kwargs)
+        if func == torch.Tensor.__setitem__ and large:
+            return None
         if not isinstance(func, torch._ops.OpOverload) or target.type == "meta" or views(func):
             return func(*args, **kwargs)
         if func._schema.is_mutable:
@@ -171,7 +173,8 @@ class Machine:
         except (RuntimeError, NotImplementedError):  # its result hangs on the numbers
             return func(*args, **kwargs)
         found = [x for x in tree_flatten(shapes)[0] if isinstance(x, torch.Tensor)]
-        if not found or not all(x.is_floating_point() for x in found) or max(x.numel() for x in found) <= LARGE:
+        small = not large and all(x.numel() <= LARGE for x in found)
+        if small or not found or not all(x.is_floating_point() for x in found):
             return func(*args, **kwargs)
         return tree_map(lambda x: zeros(x) if isinstance(x, torch.Tensor) else x, shapes)
 

@@ -15,8 +15,8 @@ if SIDE_BY_SIDE:  # before torch is imported; what tests start inherits it
 
 # Each takes a minute or more: begun first, so that none is left over when all else is done.
 LONG = (
-    "test_full_gpus.py", "test_web.py", "test_docker.py", "test_pocket_senses.py", "test_pocket_pictures.py", "test_smollm.py",
-    "test_full_hub.py", "test_plugin_kit.py", "test_mmllm_training.py", "test_chat_terminal.py",
+    "test_full_gpus.py", "test_web.py", "test_docker.py", "test_pocket_senses.py", "test_pocket_pictures.py",
+    "test_smollm.py", "test_full_hub.py", "test_plugin_kit.py", "test_mmllm_training.py", "test_chat_terminal.py",
     "test_full_experts.py", "test_cli.py", "test_mmllm_pocket.py", "test_main_job.py", "test_eval_commands.py",
 )  # fmt: skip
 TOGETHER = {"test_ray.py": "ray", "test_docker.py": "ray"}  # one Ray cluster at a time

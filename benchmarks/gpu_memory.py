@@ -1,9 +1,9 @@
 """What full-size models take of a GPU, and what each memory option saves, counted on a machine without one.
 
-    python benchmarks/gpu_memory.py                       # eight models; a quarter of an hour on two cores
+    python benchmarks/gpu_memory.py                       # ten models; a quarter of an hour on two cores
     python benchmarks/gpu_memory.py --only sdxl --only wan
 
-The pipelines of `full_size.py` and two more run on a pretended GPU (`pretend_gpu.py`), where large tensors are
+The pipelines of `full_size.py` and more run on a pretended GPU (`pretend_gpu.py`), where large tensors are
 not computed: what is counted is all that they would hold at once, text encoders included. Workspaces of cuDNN
 and the like are not in it: where a GPU was measured it held up to a fifth more (docs/full-profile.md). Two steps.
 """
@@ -11,6 +11,7 @@ and the like are not in it: where a GPU was measured it held up to a fifth more 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import logging
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from full_size import (
     whisper,
     zeroscope,
 )  # fmt: skip
+from PIL import Image
 from pretend_gpu import Gpu, pretended
 
 HALF = torch.float16
@@ -47,6 +49,9 @@ SDXL: dict[str, Any] = {
     "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
 }  # fmt: skip
 CLIP_L: dict[str, Any] = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+CLIP_H: dict[str, Any] = {
+    "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+}  # fmt: skip
 BIG_G: dict[str, Any] = {
     "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20,
     "projection_dim": 1280,
@@ -107,6 +112,52 @@ def long_clip(machine: Machine, pipe: Any, steps: int) -> Any:
                 num_inference_steps=steps)  # fmt: skip
 
 
+def see(machine: Machine) -> dict[str, Any]:
+    """CLIP ViT-H as both models that set pictures in motion have it, and what prepares its pictures."""
+    seen = transformers.CLIPVisionConfig(
+        hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, patch_size=14,
+        projection_dim=1024,
+    )  # fmt: skip
+    encoder = transformers.CLIPVisionModelWithProjection(seen)
+    return {"image_encoder": encoder, "feature_extractor": transformers.CLIPImageProcessor()}
+
+
+def svd(machine: Machine, kind: torch.dtype) -> Any:
+    """Stable Video Diffusion XT."""
+    scheduler = diffusers.EulerDiscreteScheduler(prediction_type="v_prediction")
+    with made_on(machine, kind):
+        return diffusers.StableVideoDiffusionPipeline(
+            vae=diffusers.AutoencoderKLTemporalDecoder(
+                block_out_channels=BLOCKS, down_block_types=VAE["down_block_types"], layers_per_block=2, sample_size=768
+            ),
+            unet=diffusers.UNetSpatioTemporalConditionModel(num_attention_heads=(5, 10, 20, 20)),
+            scheduler=scheduler, **see(machine),
+        )  # fmt: skip
+
+
+def moved(machine: Machine, pipe: Any, steps: int) -> Any:
+    """25 frames of 1024 x 576 from a picture."""
+    return pipe(Image.new("RGB", (1024, 576)), num_frames=25, decode_chunk_size=4, num_inference_steps=steps)
+
+
+def i2vgen(machine: Machine, kind: torch.dtype) -> Any:
+    """I2VGen-XL."""
+    scheduler = diffusers.DDIMScheduler()
+    with made_on(machine, kind):
+        return diffusers.I2VGenXLPipeline(
+            vae=diffusers.AutoencoderKL(**VAE), unet=diffusers.models.unets.I2VGenXLUNet(), tokenizer=None,
+            text_encoder=transformers.CLIPTextModel(transformers.CLIPTextConfig(**CLIP_H)), scheduler=scheduler,
+            **see(machine),
+        )  # fmt: skip
+
+
+def moved_as_said(machine: Machine, pipe: Any, steps: int) -> Any:
+    """16 frames of 1280 x 704 from a picture and a text, with guidance."""
+    zeros = torch.zeros(1, 77, 1024, dtype=HALF, device=machine.device)
+    return pipe(image=Image.new("RGB", (1280, 704)), prompt_embeds=zeros, negative_prompt_embeds=zeros, height=704,
+                width=1280, num_frames=16, decode_chunk_size=4, num_inference_steps=steps)  # fmt: skip
+
+
 def larger(machine: Machine, pipe: Any, steps: int) -> Any:
     """1024 x 1024 by a model of 512 x 512."""
     return picture(machine, pipe, steps, side=1024)
@@ -117,6 +168,8 @@ PIPELINES: dict[str, tuple[str, Callable[..., Any], Callable[..., Any]]] = {
     "larger": ("Stable Diffusion 1.5, 1024 x 1024", stable_diffusion, larger),
     "sdxl": ("Stable Diffusion XL, 1024 x 1024", sdxl, large_picture),
     "zeroscope": ("Zeroscope v2 576w, 24 frames of 576 x 320", zeroscope, clip),
+    "svd": ("Stable Video Diffusion XT, 25 frames of 1024 x 576", svd, moved),
+    "i2vgen": ("I2VGen-XL, 16 frames of 1280 x 704", i2vgen, moved_as_said),
     "wan": ("Wan 2.1 1.3B, 81 frames of 832 x 480", wan, long_clip),
     "audioldm2": ("AudioLDM 2, 9 s", audioldm2_pipe, sound),
 }
@@ -126,7 +179,7 @@ OTHERS = {"whisper": whisper, "nextgpt": nextgpt}
 def taken(machine: Machine, gpu: Gpu, name: str) -> Iterator[float]:
     """GB: weights, a request with all on the GPU, with the VAE in slices and tiles, and part by part too."""
     _, make, use = PIPELINES[name]
-    pipe = make(machine, HALF)
+    pipe = make(machine, HALF).to(machine.device)  # some numbers are made on the CPU wherever the rest is
     pipe.set_progress_bar_config(disable=True)
     yield gpu.held / 1e9
 
@@ -141,7 +194,8 @@ def taken(machine: Machine, gpu: Gpu, name: str) -> Iterator[float]:
 
     yield most()
     for switch in ("enable_slicing", "enable_tiling"):
-        getattr(pipe.vae, switch)()
+        with contextlib.suppress(NotImplementedError):  # not every VAE has both
+            getattr(pipe.vae, switch)()
     yield most()
     pipe.to("cpu")
     pipe.enable_model_cpu_offload(device=machine.device)

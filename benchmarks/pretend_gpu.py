@@ -305,7 +305,9 @@ def idle() -> Callable[..., None]:
 
 def zeros(like: torch.Tensor) -> torch.Tensor:
     """Zeros in the shape of a tensor, in memory that the system hands out only when somebody writes there."""
-    extent = 1 + sum((n - 1) * s for n, s in zip(like.shape, like.stride(), strict=True)) if like.numel() else 0
+    if like.numel() == 0:
+        return torch.empty(like.shape, dtype=like.dtype)
+    extent = 1 + sum((n - 1) * s for n, s in zip(like.shape, like.stride(), strict=True))
     flat = torch.from_numpy(np.zeros(extent * like.element_size(), np.uint8)).view(like.dtype)
     return flat.as_strided(like.shape, like.stride())
 

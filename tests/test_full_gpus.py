@@ -218,3 +218,16 @@ def test_two_gpus_are_used_and_who_finds_no_room_rests(registry, hub, things):
         residency.unload_all()
         gc.collect()
         assert [g.held for g in gpus] == [0, 0]
+
+
+def test_what_stable_diffusion_takes_is_counted_at_full_size():
+    """benchmarks/gpu_memory.py; its parts have 1,066 million numbers, two bytes each."""
+    import gpu_memory
+
+    with pretended(count=True) as gpus:
+        weights, whole, tiles, apart = gpu_memory.taken(
+            gpu_memory.Machine("cuda:0", False, 2), gpus[0], "stable-diffusion"
+        )
+    assert weights == pytest.approx(2.132, abs=0.01)
+    assert whole == pytest.approx(2.5, abs=0.1), "an H200 held 2.8 GB"
+    assert apart < tiles <= whole

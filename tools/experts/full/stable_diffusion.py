@@ -105,7 +105,7 @@ def experts() -> list[type[Expert]]:
                 "stabilityai/stable-diffusion-xl-base-1.0",
                 licence="CreativeML-OpenRAIL++-M",
                 size=7.1e9,
-                memory=1.1e10,
+                memory=1.2e10,
                 speed="slow",
                 quality=0.8,
             ),

@@ -205,7 +205,10 @@ class Expert(ABC):
         """Lets go of the memory that `load` took."""
 
     def move(self, device: str) -> bool:
-        """Takes what is loaded to another device. False where it cannot; then it is unloaded, and loaded there."""
+        """Takes what is loaded to another device. False where it cannot; then it is unloaded, and loaded there.
+
+        One that leaves a GPU by itself in `run`, for want of memory, sets `self.device` to "cpu".
+        """
         return False
 
     @classmethod

@@ -118,6 +118,17 @@ _MEANS = {
     "image": r"pics?|pictures?|image|drawing|draw|paint\w*|sketch|photo|see|looks? like|look|illustrat\w*|visual\w*",
 }
 _MEANS_OF = {kind: re.compile(rf"\b(?:{words})\b", re.I) for kind, words in _MEANS.items()}
+_NOUNS_OF = {
+    "image": re.compile(r"\b(?:the|that|this|your|my) (?:pics?|pictures?|images?|drawings?|photos?)\b", re.I),
+    "video": re.compile(r"\b(?:the|that|this|your|my) (?:clips?|videos?|films?|movies?|animations?|gifs?)\b", re.I),
+    "audio": re.compile(r"\b(?:the|that|this|your|my) (?:sounds?|recordings?|audio|noises?|music)\b", re.I),
+}
+_EDIT = re.compile(
+    r"\b(?:black (?:and|&) white|gr[ae]y ?scale|monochrome|blur\w*|sharpen\w*|rotat\w+|crop\w*|resiz\w+|flip\w*|"
+    r"mirror\w*|invert\w*|upside down|(?:make|scale) it (?:bigger|smaller|larger)|half (?:the|its|as) (?:size|big)|"
+    r"only (?:the )?edges|edges only|outlines?)\b",
+    re.I,
+)
 _SAID = {"video": "make a video of", "audio": "make the sound of", "image": "draw"}
 _LONGEST = 24  # words of a follow-up
 _LONG = 300  # characters beyond which nothing is one, nor changed by one
@@ -132,12 +143,18 @@ def alone(request: PlanRequest, tools: Collection[str] = ()) -> PlanRequest:
     if request.attached:
         return request
     said, meant = _meant([*request.history, Turn(request.text, "")], request.files, tools)
-    return replace(request, text=said, files=request.files if meant in ("", "language") else {})
+    return replace(request, text=said, files=request.files if meant in ("", "language", "file") else {})
 
 
 def again(text: str) -> bool:
     """Whether this asks for nothing but the last answer anew."""
     return len(text) <= _LONG and bool(_AGAIN.fullmatch(_core(text)))
+
+
+def spoken_of(text: str) -> set[str]:
+    """The kinds of media that a request speaks of: "blur it" is about a picture, "slow the clip down" about a video."""
+    found = {kind for kind, words in _NOUNS_OF.items() if words.search(text)}
+    return found or ({"image"} if _EDIT.search(text) else set())
 
 
 def _meant(turns: Sequence[Turn], files: Mapping[str, str], tools: Collection[str]) -> tuple[str, str]:
@@ -152,6 +169,8 @@ def _meant(turns: Sequence[Turn], files: Mapping[str, str], tools: Collection[st
     if not kind and len(turns) > 2:
         before = _named(before, _meant(turns[:-2], {}, tools)[0])
     core = _core(text)
+    if _AGAIN.fullmatch(core):
+        return before, "file" if _about_a_file(before) else "again"
     if (found := _SPOKEN.fullmatch(core)) and last.artifacts:
         return _swapped(before, found[1], _LANGUAGE, f" in {found[1]}"), "language"
     made = {a.name for a in last.artifacts}
@@ -204,6 +223,12 @@ def _another_kind(text: str, core: str, before: str, made: str, tools: Collectio
     return f"{_SAID[kind]} {what}", kind
 
 
+def _about_a_file(before: str) -> bool:
+    """Whether a request was about something that was there; "draw a cat and describe it" makes what it speaks of."""
+    found, thing = _OF_A_FILE.search(before), _thing(before)
+    return found is not None and not 0 < thing < found.start()
+
+
 def _thing(before: str) -> int:
     """Where in a request the thing begins that it is about; 0 where that is not to be seen."""
     found = _THING.search(before)
@@ -228,10 +253,6 @@ def _core(text: str) -> str:
     while (less := _BEHIND.sub("", _BEFORE.sub("", core, 1), 1)) != core:
         core = less
     return core
-
-
-def _repeated(core: str, before: str) -> str:
-    return before if _AGAIN.fullmatch(core) else ""
 
 
 def _tinted(core: str, before: str) -> str:
@@ -267,7 +288,7 @@ def _other(core: str, before: str) -> str:
     return before[:thing] + new if thing and new and not _FILES.search(new) else ""
 
 
-_CHANGES = {"again": _repeated, "colour": _tinted, "style": _styled, "more": _added, "thing": _other}
+_CHANGES = {"colour": _tinted, "style": _styled, "more": _added, "thing": _other}
 
 
 def _swapped(before: str, word: str, kind: str, otherwise: str) -> str:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..controller.base import Outcome, PlanRequest, Turn
 from ..controller.files import absent_files
-from ..controller.followups import again, alone
+from ..controller.followups import again, alone, spoken_of
 from ..controller.plan import Checked, Plan, check
 from ..core.artifacts import Artifact
 from ..core.errors import AnyloomError, ExpertError, InputError, PlanError
@@ -377,11 +377,16 @@ def all_files(request: Request, state: State) -> dict[str, Artifact]:
 
 
 def offered_files(request: Request, state: State) -> dict[str, Artifact]:
-    """Those that a plan is made with: attached now or named in the request; else those of the last exchange."""
+    """Those that a plan is made with: attached now or named in the request; else those of the last exchange.
+
+    What the request speaks of and that one lacks is the newest of its kind: "describe it", then "now blur it".
+    """
     every = all_files(request, state)
     chosen = {a.name for a in request.attachments} | {n for n in every if n in request.text}
     if not chosen and (turns := state.get("turns")):
         chosen = {raw["name"] for raw in (*turns[-1]["artifacts"], *turns[-1]["attachments"])}
+        lacking = spoken_of(request.text) - {every[n].modality for n in chosen}
+        chosen |= {next((n for n, a in every.items() if a.modality == kind), "") for kind in lacking}
     return {n: a for n, a in every.items() if n in chosen}
 
 

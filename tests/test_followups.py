@@ -5,7 +5,7 @@ import time
 import pytest
 
 from anyloom.controller.base import PlanRequest, Turn
-from anyloom.controller.followups import again, alone
+from anyloom.controller.followups import again, alone, spoken_of
 from anyloom.core.artifacts import Artifact
 
 PICTURE = Artifact("image", "image/png", "0" * 64, "picture.png", 9)
@@ -48,6 +48,30 @@ def said(*requests, made=PICTURE, files=None):
 def test_changes_of_what_was_made(before, then, meant):
     request = said(before, then)
     assert (request.text, dict(request.files)) == (meant, {})
+
+
+@pytest.mark.parametrize(
+    ("before", "files"),
+    [
+        ("make a video of a white fish moving left, describe it, and say it aloud", {}),
+        ("tell me a joke", {}),
+        ("make it black and white", {"picture.png": "image"}),
+        ("what is in cat.png?", {"picture.png": "image"}),
+    ],
+)
+def test_another_one_is_the_same_request_over_the_same_files(before, files):
+    for made in (PICTURE, WORDS):
+        history = (Turn(before, "", (made,)),)
+        request = alone(PlanRequest("another one", {"picture.png": "image"}, history))
+        assert (request.text, dict(request.files)) == (before, files)
+
+
+def test_what_a_request_speaks_of():
+    assert spoken_of("make it black and white") == spoken_of("rotate it by 90 degrees") == {"image"}
+    assert spoken_of("turn the picture upside down") == {"image"}
+    assert spoken_of("what is in the video?") == {"video"}
+    assert spoken_of("describe the sound and the picture") == {"audio", "image"}
+    assert spoken_of("read it to me") == spoken_of("draw a cat") == spoken_of("make a video of a cat") == set()
 
 
 def test_changes_add_up():
@@ -100,7 +124,6 @@ def test_what_is_about_a_file_is_left_alone():
     assert said("draw cat.png again", "make it blue").text == "make it blue"
     assert said("tell me a joke", "make it blue", made=WORDS).text == "make it blue"
     assert alone(PlanRequest("make it blue")).text == "make it blue"
-    assert alone(PlanRequest("again", history=(Turn("hello", "hi"),))).text == "again"
 
 
 def test_what_comes_with_a_file_is_about_that_whatever_it_is_called():

@@ -35,6 +35,10 @@ _SIMPLE = {
     "wav": "audio/wav", "mp3": "audio/mpeg", "flac": "audio/flac", "ogg": "audio/ogg", "avi": "video/x-msvideo",
 }  # fmt: skip
 _STILL_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"avis")  # pictures in an MP4's clothes
+_NOT_TEXT = {
+    ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".wav", ".mp3", ".flac", ".ogg", ".m4a", ".mp4", ".webm", ".mov",
+    ".mkv", ".avi",
+}  # fmt: skip
 _HEAD = 4096
 # What ffmpeg may take the file for, so that a crafted one cannot make it read playlists or open addresses.
 _OPEN = {"protocol_whitelist": "file", "format_whitelist": "wav,mp3,flac,ogg,avi,matroska,webm,mov,mp4,m4a,aac"}
@@ -70,7 +74,10 @@ def inspect_file(path: Path, limits: Limits) -> MediaInfo:
             return _image(path, limits)
         if _is_media(head):
             return _media(path, limits, head)
-    return _text(path, limits)
+    info = _text(path, limits)
+    if path.suffix.lower() in _NOT_TEXT:
+        raise InputError(f"'{path.name}' holds text, whatever its name says; rename it to .txt or attach another file.")
+    return info
 
 
 def _reads_as_text(head: bytes) -> bool:

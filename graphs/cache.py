@@ -16,7 +16,9 @@ import functools
 import hashlib
 import json
 import logging
+import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -52,10 +54,20 @@ class Hit:
 
 def key_of(expert: type[Expert], args: Mapping[str, str], seed: int) -> str:
     """The content address of a result. `args` maps names to SHA-256 sums (files) or `text:` and the text itself."""
-    what = [_version(), expert.name, sorted(expert.card.weights), sorted(args.items()), seed]
+    what = [_version(), _code(expert.__module__), expert.name, sorted(expert.card.weights), sorted(args.items()), seed]
     if options := {k: v for k, v in expert.options.items() if not isinstance(v, Secret)}:
         what.append(options)
     return hashlib.sha256(json.dumps(what, ensure_ascii=False).encode()).hexdigest()
+
+
+def _code(module: str) -> str:
+    """The time of the file that a plugin's expert is written in, so that an edited one is asked again."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if module.split(".")[0] == __name__.split(".")[0] or file is None:
+        return ""
+    with contextlib.suppress(OSError):
+        return str(os.stat(file).st_mtime_ns)
+    return ""
 
 
 @functools.cache

@@ -252,6 +252,11 @@ class Cascade:
         check_named(request, state)
         asked = plan_request(request, state)
         tools = self.runtime.registry.offered()
+        if missing := self.runtime.registry.too_small():
+            why = next(iter(missing.values()))
+            if not tools:
+                raise PlanError(f"Nothing can run here: {why}.")
+            stream_emitter()(Notice(f"Without {', '.join(missing)}: {why}."))
         files = modalities(all_files(request, state))
         controller = self.runtime.controller
         plan = await self._ask(controller.plan(asked, tools))

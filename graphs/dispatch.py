@@ -171,7 +171,14 @@ class Dispatch:
             error: AnyloomError = e
         except AnyloomError as e:
             error = e
-        return Result(task.id, task.task, "failed", error=str(error), seconds=time.perf_counter() - started)
+        said = self._plainly(str(error), before)
+        return Result(task.id, task.task, "failed", error=said, seconds=time.perf_counter() - started)
+
+    def _plainly(self, text: str, before: Mapping[int, Result]) -> str:
+        """Files by the names that the user knows: experts see those of the store."""
+        for artifact in (*self.files.values(), *(a for r in before.values() for a in r.artifacts)):
+            text = text.replace(self.runtime.store.path(artifact).name, artifact.name)
+        return text
 
     async def _attempt(self, task: Task, before: Mapping[int, Result]) -> Result:
         """The first expert that succeeds, in the order of selection."""

@@ -68,7 +68,7 @@ _CONTENT = {
     # What may be used: by its content, whatever its name says.
     "really-a-picture.mp3": (tiny_png(b"abc"), None),
     "page.html": (b"<html><img src=x onerror=alert(1)>words</html>", None),
-    "playlist.mp4": (PLAYLIST, None),
+    "playlist.mp4": (PLAYLIST, "holds text"),
     "<img src=x onerror=alert(1)>.png": (tiny_png(b"xyz"), None),
     "<b>cut<b>.png": (tiny_png(b"abc", 64)[:60], "'bcutb.png' is a broken or truncated"),
     "\x1b[31mred.png": (b"", "is empty"),

@@ -1,7 +1,10 @@
 """The result cache: by content, across restarts and processes, bounded, and never the cause of a failure."""
 
+import os
 import sqlite3
+import sys
 import threading
+import types
 
 import pytest
 from rig import dispatch, task
@@ -43,6 +46,19 @@ def test_the_key_is_expert_weights_content_and_seed():
     assert base == key_of(Shout, {"text": "a"}, 1)
     others = [key_of(Louder, {"text": "a"}, 1), key_of(Shout, {"text": "b"}, 1), key_of(Shout, {"text": "a"}, 2)]
     assert len({base, *others}) == 4
+
+
+def test_a_plugin_that_was_edited_is_asked_again(tmp_path, monkeypatch):
+    file = tmp_path / "their_plugin.py"
+    file.write_text("")
+    module = types.ModuleType("their_plugin")
+    module.__file__ = str(file)
+    monkeypatch.setitem(sys.modules, "their_plugin", module)
+    theirs = type("Theirs", (Shout,), {"__module__": "their_plugin"})
+    before = key_of(theirs, {"text": "a"}, 1)
+    assert before == key_of(theirs, {"text": "a"}, 1)
+    os.utime(file, ns=(1, 1))
+    assert key_of(theirs, {"text": "a"}, 1) != before
 
 
 def test_a_result_whose_files_are_gone_is_none(tmp_path, store):

@@ -45,6 +45,22 @@ async def test_an_uneven_plan_takes_as_long_as_its_longest_path(tmp_path):
     raise AssertionError(f"{best:.2f} s for a path of 1 s; waves would take 1.8 s")
 
 
+async def test_errors_call_files_by_the_names_that_the_user_knows(tmp_path):
+    class Blind(Expert):
+        """Sees nothing."""
+
+        name = "blind"
+        tool = Tool("look", "Looks.", (Param("image", "image"),), "text")
+
+        def run(self, args, run):
+            raise ExpertError(f"Nothing is to be seen in '{Path(args['image']).name}'.")
+
+    fakes = Fakes()
+    fakes.experts = [*fakes.experts, Blind]
+    [result] = await dispatch(tmp_path, [task("look", 0, image="cat.png")], fakes, files=[picture(tmp_path)])
+    assert result.error == "Nothing is to be seen in 'cat.png'."
+
+
 async def test_results_feed_later_arguments_of_any_modality(tmp_path):
     fakes = Fakes()
     plan = [

@@ -50,6 +50,16 @@ def test_a_tool_without_expert_is_known_and_not_offered():
     assert registry.experts("text-to-image") == ()
 
 
+def test_tools_that_lack_memory_alone_are_told_of():
+    small, large = variant(name="small", card=Card(memory=2 * 10**9)), variant(name="large", card=Card(memory=10**12))
+    registry = Registry.of([large, small], memory=10**9)
+    assert registry.too_small() == {
+        "shout-text": "'small' needs 2.0 GB of memory and the budget is 1.0 GB; raise --memory"
+    }
+    assert Registry.of([large, small], memory=2 * 10**9).too_small() == {}
+    assert Registry.of([variant(name="gone", available=classmethod(lambda cls: "absent"))], memory=1).too_small() == {}
+
+
 def test_profile_device_memory_and_the_experts_own_word_decide_what_is_offered():
     full = variant(name="full", card=Card(profiles=("full",)))
     gpu = variant(name="gpu", card=Card(devices=("cuda",)))

@@ -37,7 +37,8 @@ def test_fastest_is_by_speed_then_by_what_was_measured():
 
 
 def test_device_and_memory_filter():
-    assert names(ALL, "best", device="cuda:0") == ["gpu"]
+    assert names(ALL, "best", device="cuda:0") == ["gpu", "good", "fair", "quick"], "those of the CPU run there"
+    assert names(ALL, "best", device="cpu") == ["good", "fair", "quick"]
     assert names(ALL, "best", memory=10**9) == ["fair", "quick"]
 
 
@@ -95,3 +96,4 @@ def test_unknown_policy():
 def test_auto_device_takes_the_processor_where_there_is_no_choice():
     assert pick_device(QUICK, "auto") == "cpu"
     assert pick_device(GPU, "cuda:1") == "cuda:1"
+    assert pick_device(QUICK, "cuda:1") == "cpu"

@@ -83,6 +83,17 @@ class Registry:
         served = {e.tool.name for e in self._of_profile() if self.reason(e) is None}
         return tuple(t for t in self._tools.values() if t.name in served)
 
+    def too_small(self) -> dict[str, str]:
+        """Tools that are not offered for want of memory alone: what their most modest expert says."""
+        if self.memory is None:
+            return {}
+        offered, found = {t.name for t in self.offered()}, {}
+        for expert in sorted(self._of_profile(), key=lambda e: -e.card.memory):
+            lacks = expert.tool.name not in offered and expert.card.memory > self.memory
+            if lacks and unfit(expert, self.device) is None:
+                found[expert.tool.name] = f"'{expert.name}' {self.reason(expert)}"
+        return found
+
     def tool(self, name: str) -> Tool:
         """The tool of that name; UnknownName when there is none."""
         if name not in self._tools:

@@ -84,11 +84,11 @@ def unfit(expert: ExpertClass, device: str = "cpu", memory: int | None = None, *
 
 
 def pick_device(expert: ExpertClass, device: str) -> str:
-    """The device an expert is loaded on: `auto` takes the accelerator where there is one and the expert can use it."""
+    """The device an expert is loaded on: a GPU where there is one, or one was named, and the expert can use it."""
     if device == "any":
         return "cuda" if "cuda" in expert.card.devices else "cpu"
     if device != "auto":
-        return device
+        return device if device.split(":")[0] in expert.card.devices else "cpu"
     return "cuda" if "cuda" in expert.card.devices and _cuda() else "cpu"
 
 
@@ -151,7 +151,7 @@ def _has_device(devices: tuple[str, ...], device: str) -> bool:
         return True
     if device == "auto":
         return "cpu" in devices or ("cuda" in devices and _cuda())
-    return device.split(":")[0] in devices
+    return "cpu" in devices or device.split(":")[0] in devices  # with a GPU, who knows the CPU only has that
 
 
 def _cuda() -> bool:

@@ -26,7 +26,7 @@ COMMANDS = {
     "plan": ("[on|off|REQUEST]", "Show the last plan; ask before every plan (on), or not (off); or only plan."),
     "tools": ("[NAME]", "What can be planned, or one tool with its experts."),
     "controller": ("[NAME]", "Show or set who plans: local, openai:MODEL, openai:MODEL@URL."),
-    "policy": ("[NAME]", "Show or set how an expert is chosen: fastest, best, pinned, llm; or pin TOOL=EXPERT."),
+    "policy": ("[NAME]", "Show or set how experts are chosen: fastest, best, pinned, llm; or TOOL=EXPERT, to pin one."),
     "open": ("N", "Open a file of this conversation by its number."),
     "retry": ("[SEED]", "Answer the last request again, with another seed."),
     "undo": ("", "Take the last exchange back, as if it had not been said."),

@@ -30,10 +30,11 @@ from .options import settings_from, shared
 @click.option("--approve", is_flag=True, help="Show the plan and ask before it runs.")
 @click.option("--seed", type=int, help="Seed of everything random.")
 @click.option("--thread", metavar="NAME", help="Go on with this conversation.")
+@click.option("--fresh", is_flag=True, help="Run every task, also those whose result is known.")
 @shared
 def ask(
     request: str | None, attach: tuple[str, ...], mode: str, out: Path | None, as_json: bool,
-    plan_only: bool, approve: bool, seed: int | None, thread: str | None, **flags: Any,
+    plan_only: bool, approve: bool, seed: int | None, thread: str | None, fresh: bool, **flags: Any,
 ) -> int:  # fmt: skip
     """Answer REQUEST. Without REQUEST it is read from the standard input."""
     from ..agent import Agent
@@ -41,7 +42,7 @@ def ask(
     text = _request(request)
     agent = Agent(settings_from({**flags, "seed": seed}))
     view = _view(as_json)
-    options: dict[str, Any] = {"mode": mode, "approve": approve}
+    options: dict[str, Any] = {"mode": mode, "approve": approve, "fresh": fresh}
     if plan_only:
         return asyncio.run(_plan_only(agent, text, attach, view, options))
     return asyncio.run(_answer(agent, view, out, _start(agent, text, attach, thread, options), approve))

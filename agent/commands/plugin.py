@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ...core.errors import PluginError
 from .options import settings_from, shared
 
 
@@ -42,6 +43,8 @@ def check(name: str | None, as_json: bool, **flags: Any) -> int:
 
     settings = settings_from(flags)
     registry = Registry(settings)
+    if name and registry.failures and name not in {e.name for e in registry.all_experts()}:
+        raise PluginError(f"There is no expert '{name}', and {'; '.join(str(f) for f in registry.failures)}")
     experts = [registry.expert(name)] if name else [e for e in registry.all_experts() if registry.reason(e) is None]
     weights = Weights(settings.cache_dir, offline=settings.offline)
     rows = []

@@ -256,7 +256,7 @@ class Cascade:
             why = next(iter(missing.values()))
             if not tools:
                 raise PlanError(f"Nothing can run here: {why}.")
-            stream_emitter()(Notice(f"Without {', '.join(missing)}: {why}."))
+            stream_emitter()(Notice(f"Left out is {', '.join(missing)}: {why}."))
         files = modalities(all_files(request, state))
         controller = self.runtime.controller
         plan = await self._ask(controller.plan(asked, tools))

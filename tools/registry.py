@@ -84,14 +84,14 @@ class Registry:
         return tuple(t for t in self._tools.values() if t.name in served)
 
     def too_small(self) -> dict[str, str]:
-        """Tools that are not offered for want of memory alone: what their most modest expert says."""
+        """Tools that are not offered for want of memory alone, the most modest first: what their experts say."""
         if self.memory is None:
             return {}
         offered, found = {t.name for t in self.offered()}, {}
-        for expert in sorted(self._of_profile(), key=lambda e: -e.card.memory):
+        for expert in sorted(self._of_profile(), key=lambda e: e.card.memory):
             lacks = expert.tool.name not in offered and expert.card.memory > self.memory
             if lacks and unfit(expert, self.device) is None:
-                found[expert.tool.name] = f"'{expert.name}' {self.reason(expert)}"
+                found.setdefault(expert.tool.name, f"'{expert.name}' {self.reason(expert)}")
         return found
 
     def tool(self, name: str) -> Tool:

@@ -87,7 +87,8 @@ class Registry:
         """Tools that are not offered for want of memory alone, the most modest first: what their experts say."""
         if self.memory is None:
             return {}
-        offered, found = {t.name for t in self.offered()}, {}
+        offered = {t.name for t in self.offered()}
+        found: dict[str, str] = {}
         for expert in sorted(self._of_profile(), key=lambda e: e.card.memory):
             lacks = expert.tool.name not in offered and expert.card.memory > self.memory
             if lacks and unfit(expert, self.device) is None:

@@ -12,12 +12,14 @@ What measures is the same for both modes and outside of what is timed. Spoken an
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..core.artifacts import Artifact
 from ..core.errors import AnyloomError, WeightsError
+from ..core.memory import trim
 from ..graphs.state import Request, Result
 from .judges import Judge, Saying, in_words, open_judges
 from .media import made
@@ -174,6 +176,8 @@ class Bench:
         """Unloads the experts, so that the memory of one mode is not counted with the next."""
         if self.engine.runtime.residency is not None:
             self.engine.runtime.residency.unload_all()
+            gc.collect()
+            trim()
 
     async def aclose(self) -> None:
         """Closes the engine."""

@@ -27,6 +27,7 @@ from types import TracebackType
 
 from ..core.errors import AnyloomError, Cancelled, ExpertError
 from ..core.events import Notice
+from ..core.memory import trim
 from .accelerators import Gpu, gpus, out_of_memory
 from .contracts import Expert, ResolvesWeights
 from .selection import pick_device
@@ -257,6 +258,7 @@ class Residency:
         except Exception:  # a plugin's code: it is let go of all the same
             _log.warning("The expert '%s' failed while it was unloaded.", seat.expert.name, exc_info=True)
         seat.instance = None
+        trim()
         self._changed.notify_all()
 
 

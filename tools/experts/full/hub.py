@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 
 from ....core.errors import ExpertError
 from ....core.events import Notice
+from ....core.memory import trim
 from ...accelerators import out_of_memory
 from ...contracts import Card, Expert, Output, ResolvesWeights, Run, Speed, Tool
 from .revisions import revision
@@ -224,5 +225,6 @@ def free() -> None:
     import torch
 
     gc.collect()
+    trim()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -196,8 +196,8 @@ def test_data_uris(store):
 
     made = take(store, "data:image/png;base64," + base64.b64encode(PICTURE).decode(), allow_urls=False)
     assert (made.name, made.media_type) == ("file.png", "image/png")
-    lying = take(store, "data:image/png;base64," + base64.b64encode(b"plain words").decode(), allow_urls=False)
-    assert lying.media_type == "text/plain"
+    with pytest.raises(InputError, match="'file.png' holds text"):
+        take(store, "data:image/png;base64," + base64.b64encode(b"plain words").decode(), allow_urls=False)
     assert store.text(take(store, "data:,two%20words", allow_urls=False, name="a.txt")) == "two words"
     for uri, said in (
         ("data:image/png;base64,@@@@", "no valid base64"),

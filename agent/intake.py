@@ -6,9 +6,8 @@
     take(store, "https://example.org/cat.png", allow_urls=True)   # a URL that the user gave
 
 What it is, is decided by its content (`core/media.py`), never by a name or a header; a text under the name of a
-picture, sound or video is refused. What cannot be
-used is an InputError of one sentence, the same at every door. URLs go through `fetch.py`. Calls block;
-inside an event loop use `await asyncio.to_thread(take, …)`.
+picture, sound or video is refused. What cannot be used is an InputError of one sentence, the same at every door.
+URLs go through `fetch.py`. Calls block; inside an event loop use `await asyncio.to_thread(take, …)`.
 """
 
 from __future__ import annotations

@@ -37,9 +37,9 @@ def test_a_users_file_is_checked_on_its_way_in(store, tmp_path):
     (tmp_path / "liar.png").write_text("plain")
     with pytest.raises(InputError, match=r"'liar\.png' holds text, whatever its name says; rename it to \.txt"):
         store.add_file(tmp_path / "liar.png")
-    (tmp_path / "notes.md").write_text("plain")
-    added = store.add_file(tmp_path / "notes.md")
-    assert (added.modality, added.media_type, added.name) == ("text", "text/plain", "notes.md")
+    (tmp_path / "notes.txt").write_text("plain")
+    added = store.add_file(tmp_path / "notes.txt")
+    assert (added.modality, added.media_type, added.name) == ("text", "text/plain", "notes.txt")
 
 
 def test_prefixes(store):

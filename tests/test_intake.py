@@ -196,7 +196,7 @@ def test_data_uris(store):
 
     made = take(store, "data:image/png;base64," + base64.b64encode(PICTURE).decode(), allow_urls=False)
     assert (made.name, made.media_type) == ("file.png", "image/png")
-    with pytest.raises(InputError, match="'file.png' holds text"):
+    with pytest.raises(InputError, match=r"'file\.png' holds text"):
         take(store, "data:image/png;base64," + base64.b64encode(b"plain words").decode(), allow_urls=False)
     assert store.text(take(store, "data:,two%20words", allow_urls=False, name="a.txt")) == "two words"
     for uri, said in (

@@ -11,11 +11,12 @@ plain JSON types and LangGraph's own is ever rebuilt from the file.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core.errors import StorageError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 BUSY_MS = 10_000
+T = TypeVar("T")
 
 
 @contextlib.asynccontextmanager
@@ -31,6 +33,15 @@ async def open_checkpoints(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
     import aiosqlite
     from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    class SqliteSaver(AsyncSqliteSaver):
+        """Whose writes are whole: stopped between a write and its commit, the file would stay locked."""
+
+        async def aput(self, *args: Any, **kwargs: Any) -> Any:
+            return await whole(super().aput(*args, **kwargs))
+
+        async def aput_writes(self, *args: Any, **kwargs: Any) -> None:
+            await whole(super().aput_writes(*args, **kwargs))
 
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +55,7 @@ async def open_checkpoints(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
             await db.execute(f"PRAGMA busy_timeout={BUSY_MS}")
             await db.execute("PRAGMA journal_mode=WAL")
             await db.execute("PRAGMA synchronous=NORMAL")  # a kill loses nothing; a power cut the last moments
-            saver = AsyncSqliteSaver(db, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
+            saver = SqliteSaver(db, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
             await saver.setup()
         except sqlite3.Error as e:
             raise StorageError(_unusable(file, e)) from e
@@ -59,12 +70,25 @@ async def open_checkpoints(file: Path) -> AsyncIterator[AsyncSqliteSaver]:
         await db.close()
 
 
+async def whole(work: Coroutine[Any, Any, T]) -> T:
+    """The work's result. Whoever is cancelled meanwhile is so when the work has ended."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
 async def trim(saver: Any, thread: str) -> None:
     """Drops all but the newest checkpoint of a conversation whose run is over, so that the file stays small."""
     from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-    if not isinstance(saver, AsyncSqliteSaver):
-        return  # a server forgets by itself
+    if isinstance(saver, AsyncSqliteSaver):  # a server forgets by itself
+        await whole(_trimmed(saver, thread))
+
+
+async def _trimmed(saver: AsyncSqliteSaver, thread: str) -> None:
     await saver.setup()
     async with saver.lock:
         for table in ("writes", "checkpoints"):

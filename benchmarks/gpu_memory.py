@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -112,7 +111,7 @@ def long_clip(machine: Machine, pipe: Any, steps: int) -> Any:
                 num_inference_steps=steps)  # fmt: skip
 
 
-def see(machine: Machine) -> dict[str, Any]:
+def see() -> dict[str, Any]:
     """CLIP ViT-H as both models that set pictures in motion have it, and what prepares its pictures."""
     seen = transformers.CLIPVisionConfig(
         hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, patch_size=14,
@@ -131,7 +130,7 @@ def svd(machine: Machine, kind: torch.dtype) -> Any:
                 block_out_channels=BLOCKS, down_block_types=VAE["down_block_types"], layers_per_block=2, sample_size=768
             ),
             unet=diffusers.UNetSpatioTemporalConditionModel(num_attention_heads=(5, 10, 20, 20)),
-            scheduler=scheduler, **see(machine),
+            scheduler=scheduler, **see(),
         )  # fmt: skip
 
 
@@ -147,7 +146,7 @@ def i2vgen(machine: Machine, kind: torch.dtype) -> Any:
         return diffusers.I2VGenXLPipeline(
             vae=diffusers.AutoencoderKL(**VAE), unet=diffusers.models.unets.I2VGenXLUNet(), tokenizer=None,
             text_encoder=transformers.CLIPTextModel(transformers.CLIPTextConfig(**CLIP_H)), scheduler=scheduler,
-            **see(machine),
+            **see(),
         )  # fmt: skip
 
 
@@ -209,7 +208,6 @@ def main() -> None:
     chosen = parser.parse_args().only or [*PIPELINES, *OTHERS]
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
-    logging.getLogger("diffusers").setLevel(logging.ERROR)
     print("| model and request | weights | whole | VAE in slices and tiles | part by part too |\n|---|---|---|---|---|")
     machine = Machine("cuda:0", False, 2)
     for name in (n for n in PIPELINES if n in chosen):

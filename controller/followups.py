@@ -126,7 +126,7 @@ _NOUNS_OF = {
 _EDIT = re.compile(
     r"\b(?:black (?:and|&) white|gr[ae]y ?scale|monochrome|blur\w*|sharpen\w*|rotat\w+|crop\w*|resiz\w+|flip\w*|"
     r"mirror\w*|invert\w*|upside down|(?:make|scale) it (?:bigger|smaller|larger)|half (?:the|its|as) (?:size|big)|"
-    r"only (?:the )?edges|edges only|outlines?)\b",
+    r"only (?:the )?edges|edges only)\b",
     re.I,
 )
 _SAID = {"video": "make a video of", "audio": "make the sound of", "image": "draw"}

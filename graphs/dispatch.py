@@ -177,7 +177,8 @@ class Dispatch:
     def _plainly(self, text: str, before: Mapping[int, Result]) -> str:
         """Files by the names that the user knows: experts see those of the store."""
         for artifact in (*self.files.values(), *(a for r in before.values() for a in r.artifacts)):
-            text = text.replace(self.runtime.store.path(artifact).name, artifact.name)
+            if artifact.sha256[2:] in text:  # what was not used need not be here
+                text = text.replace(self.runtime.store.path(artifact).name, artifact.name)
         return text
 
     async def _attempt(self, task: Task, before: Mapping[int, Result]) -> Result:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from rig import engine, picture, runtime, task
+from rig import engine, parts, picture, runtime, settings, task
 
 from anyloom.controller.fakes import ScriptedController
 from anyloom.controller.followups import alone
@@ -20,10 +20,11 @@ from anyloom.core.errors import InputError, PlanError, UnknownName
 from anyloom.core.events import AnswerDone, AnswerText, PlanMade, RunStarted, TaskDone
 from anyloom.graphs.cascade import build_cascade, make_graph
 from anyloom.graphs.citations import LINK_MARK, MARK, Citations
-from anyloom.graphs.engine import NeedsApproval
+from anyloom.graphs.engine import Engine, NeedsApproval
 from anyloom.graphs.spoken import follows, hearing
 from anyloom.graphs.state import Request
 from anyloom.tools.fakes import Fakes, tiny_wav
+from anyloom.tools.registry import Registry
 
 SPEAK = task("text-to-speech", 0, text="hello")
 HEAR = task("automatic-speech-recognition", 1, audio="<resource>-0")
@@ -54,6 +55,25 @@ async def test_only_tools_that_can_run_are_offered(tmp_path):
     agent = engine(tmp_path, controller, fakes)
     await agent.ask(Request("hi"))
     assert controller.offered == [("text-to-speech",)]
+    await agent.aclose()
+
+
+async def test_what_lacks_memory_is_said_and_where_nothing_fits_the_request_ends(tmp_path):
+    seen, small = [], Fakes(memory=2_000_000)
+    agent = Engine(settings(tmp_path), **(parts(small, ScriptedController()) | {
+        "registry": Registry.of([*small.experts[1:], small.experts[0]], memory=10),
+    }))  # fmt: skip
+    with pytest.raises(PlanError, match=r"Nothing can run here: '.*' needs 2 MB of memory .*; raise --memory"):
+        await agent.ask(Request("hi"), emit=seen.append)
+    await agent.aclose()
+
+
+async def test_a_picture_is_at_hand_after_a_turn_of_words(tmp_path):
+    controller = ScriptedController(plans={"draw": [task("text-to-image", 0, text="a cat")], "say": [SPEAK]})
+    agent = engine(tmp_path, controller)
+    for text in ("draw a cat", "say hello", "make it black and white", "what is this?"):
+        await agent.ask(Request(text), thread="t")
+    assert [set(r.files.values()) for r in controller.asked] == [set(), {"image"}, {"audio", "image"}, set()]
     await agent.aclose()
 
 

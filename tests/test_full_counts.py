@@ -11,6 +11,8 @@ pytest.importorskip("diffusers", reason="pip install 'anyloom[full]'")
 
 import torch
 import transformers
+from full_size import AUDIOLDM2
+from gpu_memory import BIG_G, SDXL, UMT5, WAN
 
 
 def count(make):
@@ -139,27 +141,6 @@ def of_diffusers(kind, **values):
     return getattr(diffusers, kind)(**values)
 
 
-SDXL = {
-    "sample_size": 128, "block_out_channels": (320, 640, 1280), "attention_head_dim": (5, 10, 20),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), "cross_attention_dim": 2048,
-    "transformer_layers_per_block": (1, 2, 10), "use_linear_projection": True, "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
-}  # fmt: skip
-BIG_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
-AUDIOLDM2 = {
-    "sample_size": 256, "in_channels": 8, "out_channels": 8, "block_out_channels": (128, 256, 384, 640),
-    "down_block_types": ("DownBlock2D", *("CrossAttnDownBlock2D",) * 3), "attention_head_dim": 8,
-    "up_block_types": (*("CrossAttnUpBlock2D",) * 3, "UpBlock2D"), "cross_attention_dim": ((None, 768, 1024),) * 4,
-}  # fmt: skip
-WAN = {
-    "num_attention_heads": 12, "attention_head_dim": 128, "in_channels": 16, "out_channels": 16, "text_dim": 4096,
-    "freq_dim": 256, "ffn_dim": 8960, "num_layers": 30, "cross_attn_norm": True, "qk_norm": "rms_norm_across_heads",
-}  # fmt: skip
-UMT5 = {
-    "vocab_size": 256_384, "d_model": 4096, "d_kv": 64, "d_ff": 10_240, "num_layers": 24, "num_heads": 64,
-    "feed_forward_proj": "gated-gelu", "is_encoder_decoder": False,
-}  # fmt: skip
 OPT = {
     "model_type": "opt", "hidden_size": 2560, "num_hidden_layers": 32, "ffn_dim": 10_240, "num_attention_heads": 32,
     "word_embed_proj_dim": 2560, "vocab_size": 50_304,
@@ -224,7 +205,7 @@ PUBLISHED = {
         "UNet; Podell et al. 2023, table 1",
     ),
     "sdxl-text": (
-        lambda: model("CLIPTextModelWithProjection", config("CLIPText", **BIG_G, projection_dim=1280)),
+        lambda: model("CLIPTextModelWithProjection", config("CLIPText", **BIG_G)),
         694_659_840,
         "694M",
         "OpenCLIP ViT-bigG; 817M with CLIP ViT-L's 123M; Podell et al. 2023, table 1",

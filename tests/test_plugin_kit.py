@@ -6,11 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from anyloom.agent.commands.plugin import plugin
 from anyloom.agent.plugin_kit.check import check_expert
 from anyloom.agent.plugin_kit.new import write_plugin
-from anyloom.core.errors import ExpertError, InputError, UnknownName
+from anyloom.core.errors import ExpertError, InputError, PluginError, UnknownName
 from anyloom.tools.contracts import Expert, Output, Param, Tool
+from anyloom.tools.registry import Registry
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "plugins"
 
@@ -38,6 +41,13 @@ def test_an_expert_that_keeps_the_contract_has_no_fault():
     findings = check_expert(Good)
     assert {f.what for f in findings} == {"contract", "load", "outputs", "seed", "quiet", "stop", "errors", "unload"}
     assert faults(Good) == {}
+
+
+def test_the_check_of_a_plugin_that_cannot_be_imported_says_why(monkeypatch):
+    failure = PluginError("'shout' cannot be imported (ImportError: no such thing).")
+    monkeypatch.setattr(Registry, "failures", (failure,))
+    with pytest.raises(PluginError, match="There is no expert 'shout', and 'shout' cannot be imported"):
+        CliRunner().invoke(plugin, ["check", "shout"], catch_exceptions=False)
 
 
 def test_a_batch_is_looked_at_where_there_is_one():

@@ -23,6 +23,7 @@ def tiny_expert(folder):
     dims = whisper_model.ModelDimensions(n_mels=80, n_vocab=51865, **size)
     file = folder / "tiny.pt"
     model = whisper_model.Whisper(dims)
+    torch.nn.init.normal_(model.decoder.positional_embedding)  # it is whatever lay in memory; NaN equals nothing
     torch.save({"dims": dataclasses.asdict(dims), "model_state_dict": model.state_dict()}, file)
     expert = next(e for e in experts() if e.name == "whisper-tiny")
     return type("Tiny", (expert,), {"checkpoint": str(file)}), model.state_dict()
